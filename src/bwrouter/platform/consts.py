@@ -1,0 +1,51 @@
+"""Numbers of the Linux ABI that differ by CPU. MIPS kept IRIX's; everybody else shares asm-generic's."""
+
+
+def _is_mips():
+    # Not "mips" in the text: every x86 has a line "bogomips".
+    try:
+        with open("/proc/cpuinfo") as f:
+            text = f.read()
+    except OSError:
+        return False
+    for line in text.split("\n"):
+        if line.startswith("cpu model") and "MIPS" in line:
+            return True
+    return False
+
+
+MIPS = _is_mips()
+
+AF_UNIX = 1
+AF_INET = 2
+AF_INET6 = 10
+SOCK_STREAM = 2 if MIPS else 1
+SOCK_DGRAM = 1 if MIPS else 2
+SOL_SOCKET = 0xFFFF if MIPS else 1
+SO_REUSEADDR = 0x0004 if MIPS else 2
+SO_SNDBUF = 0x1001 if MIPS else 7
+SO_RCVBUF = 0x1002 if MIPS else 8
+SO_REUSEPORT = 0x0200 if MIPS else 15
+SO_RCVBUFFORCE = 33
+SCM_RIGHTS = 1
+IPPROTO_IP = 0
+IPPROTO_IPV6 = 41
+IP_TOS = 1
+IP_MTU_DISCOVER = 10
+IP_PMTUDISC_PROBE = 3
+IPV6_V6ONLY = 26
+IPV6_TCLASS = 67
+IPV6_MTU_DISCOVER = 23
+MSG_DONTWAIT = 0x40
+MAP_PRIVATE = 2
+MAP_ANONYMOUS = 0x800 if MIPS else 0x20
+O_RDWR = 2
+O_NONBLOCK = 0x80 if MIPS else 0x800
+O_CLOEXEC = 0x80000
+F_SETFL = 4
+EAGAIN = 11
+EINTR = 4
+TUNSETIFF = 0x800454CA if MIPS else 0x400454CA
+IFF_TUN_NO_PI = 0x1001
+POLLIN = 1
+POLLOUT = 4

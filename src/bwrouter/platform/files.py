@@ -1,0 +1,56 @@
+"""Files that survive power cuts: tmp + fsync + rename."""
+
+import os
+
+from . import ffi
+
+_open = ffi.func(ffi.LIBC, "i", "open", "PiI")
+_write = ffi.func(ffi.LIBC, "l", "write", "iPL")
+_fsync = ffi.func(ffi.LIBC, "i", "fsync", "i")
+_close = ffi.func(ffi.LIBC, "i", "close", "i")
+_mkdir = ffi.func(ffi.LIBC, "i", "mkdir", "PI")
+
+# O_CREAT and O_TRUNC differ on MIPS.
+from .consts import MIPS  # noqa: E402
+
+_FLAGS = 1 | (0x100 if MIPS else 0x40) | 0x200
+
+
+def _c(path):
+    return path.encode() + b"\0"
+
+
+def write_atomic(path, data, mode=0o600, sync=True):
+    """Replace `path` by `data` (bytes) so that a reader sees the old or the new, never a part. Raises OSError."""
+    tmp = path + ".tmp"
+    fd = _open(_c(tmp), _FLAGS, mode)
+    if fd < 0:
+        raise OSError("cannot write " + tmp + ": errno " + str(ffi.errno()))
+    try:
+        done = 0
+        while done < len(data):
+            n = _write(fd, data[done:], len(data) - done)
+            if n <= 0:
+                raise OSError("cannot write " + tmp + ": errno " + str(ffi.errno()))
+            done += n
+        if sync and _fsync(fd) < 0:
+            raise OSError("cannot sync " + tmp + ": errno " + str(ffi.errno()))
+    finally:
+        _close(fd)
+    os.rename(tmp, path)
+
+
+def read(path):
+    """The file's bytes, or None when there is none."""
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except OSError:
+        return None
+
+
+def make_dirs(path, mode=0o755):
+    """Make `path` and its parents; existing ones are fine."""
+    parts = path.split("/")
+    for i in range(2, len(parts) + 1):
+        _mkdir(_c("/".join(parts[:i])), mode)
