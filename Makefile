@@ -1,0 +1,80 @@
+# Each target sets up what it needs; a step that is done leaves a file under build/ and is not done again.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONDONTWRITEBYTECODE := 1
+
+NATIVE := $(shell dpkg --print-architecture 2>/dev/null)
+ARCH ?= $(NATIVE)
+PYTHON := build/venv/bin/python
+MICROPYTHON := build/micropython/$(NATIVE)/micropython
+CONTRACT_SOURCES := $(shell find contracts -type f -not -path '*/out/*' -not -path '*/cache/*' 2>/dev/null)
+
+APT := build/.debian-packages
+VENV := build/venv/.done
+NODE := build/node/.done
+CONTRACTS := $(if $(wildcard contracts/build.py),build/contracts/.done)
+
+.PHONY: help
+help: ## this list
+	@echo 'make TARGET; the main ones: run, test. Everything made goes to build/ and dist/.'
+	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r t d; do printf '  %-16s %s\n' "$$t" "$$d"; done
+	@for t in $(NOT_YET); do printf '  %-16s %s\n' "$$t" 'not yet'; done
+
+.PHONY: setup
+setup: $(APT) $(VENV) $(NODE) $(MICROPYTHON) $(CONTRACTS) ## install and build all that run and test need, once
+
+$(APT): scripts/debian-packages.sh scripts/debian-packages.txt
+	@scripts/debian-packages.sh
+	@mkdir -p $(@D) && touch $@
+
+$(VENV): requirements.lock scripts/venv.sh | $(APT)
+	@scripts/venv.sh
+
+$(NODE): package.json package-lock.json scripts/node.sh | $(APT)
+	@scripts/node.sh
+
+build/micropython/%/micropython: scripts/micropython.sh scripts/debian-source.sh | $(APT)
+	@scripts/micropython.sh $*
+
+build/contracts/.done: $(CONTRACT_SOURCES) $(NODE) | $(VENV)
+	@$(PYTHON) contracts/build.py
+	@touch $@
+
+.PHONY: micropython
+micropython: build/micropython/$(ARCH)/micropython ## MicroPython with ffi for ARCH (this machine's by default)
+
+.PHONY: run
+run: setup ## the whole product in network namespaces for RUN_SECONDS (60); needs root
+	@[ "$$(id -u)" = 0 ] || { echo "make run needs root: it makes network namespaces, TUN devices and nftables rules" >&2; exit 1; }
+	@exec $(PYTHON) -m tests.lab.run
+
+.PHONY: test test-fast
+test: setup ## all tests; those in the lab need root
+	@[ "$$(id -u)" = 0 ] || { echo "make test needs root for the lab's network namespaces; make test-fast does not" >&2; exit 1; }
+	@exec $(PYTHON) -m pytest $(T)
+test-fast: setup ## all tests but those marked slow (lab, faults, browser, qemu)
+	@exec $(PYTHON) -m pytest -m 'not slow' $(T)
+
+.PHONY: lint
+lint: $(VENV) $(NODE) | $(APT) ## ruff, mypy, shellcheck, eslint, solhint, forge fmt
+	@scripts/lint.sh
+
+.PHONY: lock
+lock: ## resolve requirements.in and package.json into the lock files
+	@scripts/lock.sh
+
+NOT_YET := bench bench-relay bench-shaper bench-router bench-mint bench-contracts bench-audit ipk apk qemu
+.PHONY: $(NOT_YET)
+$(NOT_YET):
+	@echo "make $@: not there yet" >&2; exit 1
+
+.PHONY: clean distclean
+clean: ## remove what was built, keep what was downloaded and installed
+	rm -rf build/contracts build/log build/tmp build/run dist
+	find . -name __pycache__ -not -path './build/*' -prune -exec rm -rf {} +
+distclean: clean ## remove build/ and dist/
+	rm -rf build

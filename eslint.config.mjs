@@ -1,0 +1,21 @@
+// JavaScript of the LuCI views and of the gateway's dashboard. Run with the copy in build/node, so rules are spelt out
+// here and nothing is imported.
+const browser = Object.fromEntries(
+  ['window', 'document', 'console', 'fetch', 'setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'URL',
+    'EventSource', 'HTMLElement', 'Node', 'Event', 'requestAnimationFrame', 'localStorage', 'navigator', 'location',
+    'AbortController', 'Intl', 'getComputedStyle'].map((name) => [name, 'readonly']));
+const luci = Object.fromEntries(
+  ['L', 'E', '_', 'N_', 'view', 'form', 'uci', 'rpc', 'ui', 'poll', 'fs', 'network', 'dom', 'baseclass', 'validation',
+    'request', 'tools', 'widgets', 'firewall', 'svg'].map((name) => [name, 'readonly']));
+const rules = {
+  'no-undef': 'error', 'no-unused-vars': ['error', { args: 'none' }], 'no-dupe-keys': 'error', 'no-unreachable': 'error',
+  'no-redeclare': 'error', 'no-const-assign': 'error', 'no-func-assign': 'error', 'no-self-assign': 'error',
+  'no-implied-eval': 'error', 'no-eval': 'error', 'no-cond-assign': 'error', 'valid-typeof': 'error',
+  'use-isnan': 'error', 'no-fallthrough': 'error', 'no-loss-of-precision': 'error', 'eqeqeq': ['error', 'smart'],
+};
+
+export default [
+  { files: ['luci-app/**/*.js'], languageOptions: { ecmaVersion: 2018, sourceType: 'script',
+    parserOptions: { ecmaFeatures: { globalReturn: true } }, globals: { ...browser, ...luci } }, rules },
+  { files: ['src/**/*.js'], languageOptions: { ecmaVersion: 2022, sourceType: 'module', globals: { ...browser, uPlot: 'readonly' } }, rules },
+];
