@@ -52,6 +52,10 @@ run: setup ## the whole product in network namespaces for RUN_SECONDS (60); need
 	@[ "$$(id -u)" = 0 ] || { echo "make run needs root: it makes network namespaces, TUN devices and nftables rules" >&2; exit 1; }
 	@exec $(PYTHON) -m tests.lab.run
 
+.PHONY: lab-clean
+lab-clean: $(VENV) ## remove network namespaces and processes that a killed run left
+	@exec $(PYTHON) -m tests.lab.net
+
 .PHONY: test test-fast
 test: setup ## all tests; those in the lab need root
 	@[ "$$(id -u)" = 0 ] || { echo "make test needs root for the lab's network namespaces; make test-fast does not" >&2; exit 1; }

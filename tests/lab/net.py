@@ -29,8 +29,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pyroute2 import IPRoute, netns
+from pyroute2 import netns
 from pyroute2.ethtool.ioctl import IoctlEthtool
+from pyroute2.iproute.linux import IPRoute
 
 CLONE_NEWNET = 0x40000000
 NETNS_DIR = Path("/var/run/netns")

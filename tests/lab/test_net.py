@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,8 +15,6 @@ import pytest
 
 from tests.lab import capture, household, net, proc, web
 from tests.lab.net import Lab, Line
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 
 @pytest.fixture(scope="module")
