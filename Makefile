@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 NATIVE := $(shell dpkg --print-architecture 2>/dev/null)
 ARCH ?= $(NATIVE)
 PYTHON := build/venv/bin/python
-MICROPYTHON := build/micropython/$(NATIVE)/micropython
+MICROPYTHON := build/micropython/$(NATIVE)/.done
 CONTRACT_SOURCES := $(shell find contracts -type f -not -path '*/out/*' -not -path '*/cache/*' 2>/dev/null)
 
 APT := build/.debian-packages
@@ -31,13 +31,13 @@ $(APT): scripts/debian-packages.sh scripts/debian-packages.txt
 	@scripts/debian-packages.sh
 	@mkdir -p $(@D) && touch $@
 
-$(VENV): requirements.lock scripts/venv.sh | $(APT)
+$(VENV): requirements.lock scripts/venv.sh scripts/once.sh | $(APT)
 	@scripts/venv.sh
 
-$(NODE): package.json package-lock.json scripts/node.sh | $(APT)
+$(NODE): package.json package-lock.json scripts/node.sh scripts/once.sh | $(APT)
 	@scripts/node.sh
 
-build/micropython/%/micropython: scripts/micropython.sh scripts/debian-source.sh | $(APT)
+build/micropython/%/.done: scripts/micropython.sh scripts/debian-source.sh scripts/once.sh | $(APT)
 	@scripts/micropython.sh $*
 
 build/contracts/.done: $(CONTRACT_SOURCES) $(NODE) | $(VENV)
@@ -45,7 +45,7 @@ build/contracts/.done: $(CONTRACT_SOURCES) $(NODE) | $(VENV)
 	@touch $@
 
 .PHONY: micropython
-micropython: build/micropython/$(ARCH)/micropython ## MicroPython with ffi for ARCH (this machine's by default)
+micropython: build/micropython/$(ARCH)/.done ## MicroPython with ffi for ARCH (this machine's by default)
 
 .PHONY: run
 run: setup ## the whole product in network namespaces for RUN_SECONDS (60); needs root

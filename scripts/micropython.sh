@@ -8,6 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/debian-source.sh
 . scripts/debian-source.sh
+# shellcheck source=scripts/once.sh
+. scripts/once.sh
 
 version=1.25.0+ds
 sha256=7b25be99a502f070b2de81dafc08da7051d992325d6e67daa9045a918fffdbea
@@ -16,6 +18,7 @@ suite=trixie
 native=$(dpkg --print-architecture)
 arch=${1:-$native}
 out=$PWD/build/micropython/$arch
+once "$out/.done" scripts/micropython.sh scripts/debian-source.sh
 [ "$arch" = "$native" ] || die "no compiler for '$arch' is set up; this machine builds '$native'"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/bwrouter-micropython.XXXXXX")
@@ -55,4 +58,5 @@ binary=$work/src/ports/unix/build-standard/micropython
 mkdir -p "$out"
 install -m 755 "$binary" "$out/micropython.new"
 mv "$out/micropython.new" "$out/micropython"
+finish
 echo "micropython: $("$out/micropython" -c 'import sys; print(sys.version)')"

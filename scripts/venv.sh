@@ -2,6 +2,9 @@
 # venv.sh: makes build/venv from requirements.lock, with src/ on its path.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=scripts/once.sh
+. scripts/once.sh
+once build/venv/.done requirements.lock scripts/venv.sh
 
 python=
 for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
@@ -28,4 +31,4 @@ build/venv/bin/python - <<'PY'
 import pathlib, site
 pathlib.Path(site.getsitepackages()[0], "bwrouter.pth").write_text(f"{pathlib.Path.cwd() / 'src'}\n")
 PY
-touch build/venv/.done
+finish
