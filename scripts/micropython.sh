@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # micropython.sh [ARCH]: builds MicroPython with its ffi module from Debian's own source package into
-# build/micropython/ARCH/micropython. ARCH is a Debian architecture name; the default is this machine's.
+# build/micropython/ARCH/micropython. ARCH is a Debian architecture name; the default is this machine's, which
+# build/micropython/native points to.
 #
 # The upstream tarball is pinned by its SHA-256. A later Debian revision of the same upstream version is taken (the
 # archive's signature vouches for it); another upstream version is refused unless MICROPYTHON_ANY=1.
@@ -58,5 +59,6 @@ binary=$work/src/ports/unix/build-standard/micropython
 mkdir -p "$out"
 install -m 755 "$binary" "$out/micropython.new"
 mv "$out/micropython.new" "$out/micropython"
+[ "$arch" != "$native" ] || ln -sfn "$arch" build/micropython/native
 finish
 echo "micropython: $("$out/micropython" -c 'import sys; print(sys.version)')"

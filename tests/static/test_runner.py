@@ -20,7 +20,7 @@ def run(folder: Path, source: str, **environment: str) -> subprocess.CompletedPr
         shutil.copy(OURS / name, unit)
     (unit / "test_it.py").write_text(source)
     (folder / "pytest.ini").write_text("[pytest]\n")
-    binary = next((ROOT / "build" / "micropython").glob("*/micropython"))
+    binary = ROOT / "build" / "micropython" / "native" / "micropython"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", "tests/unit"]
     merged = {**os.environ, "MICROPYTHON": str(binary), "PYTHONPATH": "tests/unit", **environment}
     return subprocess.run(command, cwd=folder, env=merged, capture_output=True, text=True, timeout=60, check=False)

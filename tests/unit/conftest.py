@@ -6,7 +6,6 @@ with bare asserts; what is for CPython only belongs to tests/interop.
 
 import ast
 import os
-import platform
 import subprocess
 from pathlib import Path
 
@@ -19,8 +18,7 @@ _counts = {"passed": 0, "failed": 0, "files": 0}
 
 def interpreter() -> Path:
     """MICROPYTHON, or the interpreter that `make micropython` built for this machine."""
-    arch = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}.get(platform.machine(), platform.machine())
-    return Path(os.environ.get("MICROPYTHON") or ROOT / "build" / "micropython" / arch / "micropython")
+    return Path(os.environ.get("MICROPYTHON") or ROOT / "build" / "micropython" / "native" / "micropython")
 
 
 class MicroPythonFailure(Exception):
