@@ -5,8 +5,10 @@ Type letters are MicroPython's: ``i I`` int, ``l L`` long and size_t, ``q Q`` 64
 """
 
 import struct
+import sys
 
 WORD = struct.calcsize("P")
+_LITTLE = sys.byteorder == "little"
 
 try:
     import ffi as _ffi
@@ -42,6 +44,10 @@ try:
     def u16(address, count):
         """`count` native 16-bit words at `address`, indexable without allocation."""
         return _u.struct(address, {"a": (_u.ARRAY, _u.UINT16 | count)}).a
+
+    def le16(address, count):
+        """`count` little-endian 16-bit words at `address`, indexable without allocation: for fields of the wire."""
+        return _u.struct(address, {"a": (_u.ARRAY, _u.UINT16 | count)}, _u.NATIVE if _LITTLE else _u.LITTLE_ENDIAN).a
 
     def u32(address, count):
         """`count` native 32-bit words at `address`."""
@@ -101,6 +107,12 @@ except ImportError:
     def u16(address, count):
         """`count` native 16-bit words at `address`, indexable without allocation."""
         return u8(address, count * 2).cast("H")
+
+    def le16(address, count):
+        """`count` little-endian 16-bit words at `address`: for fields of the wire."""
+        if not _LITTLE:
+            raise OSError("CPython on a big-endian machine is not supported; use MicroPython")
+        return u16(address, count)
 
     def u32(address, count):
         """`count` native 32-bit words at `address`."""
