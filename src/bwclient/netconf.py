@@ -1,4 +1,5 @@
-"""The client's network set-up on Linux: addresses of the TUN, routes, and the rules that keep its own packets out of it.
+"""The client's network set-up on Linux: addresses of the TUN, routes, and the rules that keep its own packets out
+of it.
 
 All traffic but the client's own marked packets and the excluded networks goes to a routing table of its own whose
 default is the TUN (the way of wg-quick). Everything made here is removed again, in reverse order.
@@ -45,7 +46,9 @@ class NetConf:
         for text in exclude:
             net = ipaddress.ip_network(text, strict=False)
             family = socket.AF_INET if net.version == 4 else socket.AF_INET6
-            self._rule(family=family, priority=_PRIO_EXCLUDE, dst=str(net.network_address), dst_len=net.prefixlen, table=254)
+            self._rule(
+                family=family, priority=_PRIO_EXCLUDE, dst=str(net.network_address), dst_len=net.prefixlen, table=254
+            )
 
     def _v6(self) -> bool:
         try:

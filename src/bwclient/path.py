@@ -34,7 +34,8 @@ def _draw(candidates: Sequence[Descriptor]) -> Descriptor:
 
 def choose(relays: Sequence[Descriptor], hops: int, region: int | None = None, avoid: frozenset[bytes] = frozenset()
            ) -> list[Descriptor]:  # fmt: skip
-    """`hops` relays, an exit last, no two of one neighbourhood. Exits serve as inner hops only where nothing else is left.
+    """`hops` relays, an exit last, no two of one neighbourhood. Exits serve as inner hops only where nothing else
+    is left.
 
     `avoid` holds ids of relays that failed lately. Raises PathError.
     """
@@ -47,6 +48,8 @@ def choose(relays: Sequence[Descriptor], hops: int, region: int | None = None, a
         far = [d for d in usable if not any(_near(d, p) for p in path)]
         inner = [d for d in far if not d.exit] or far
         if not inner:
-            raise PathError(f"only {len(path)} of {hops} hops: {len(usable)} usable relays, too few in separate networks")
+            raise PathError(
+                f"only {len(path)} of {hops} hops: {len(usable)} usable relays, too few in separate networks"
+            )
         path.insert(0, _draw(inner))
     return path

@@ -230,7 +230,8 @@ class Tunnel:
     # -- ending -----------------------------------------------------------------------
 
     def close(self, patience: float = 3.0) -> None:
-        """Settle with every hop (wait until each confirmed what it was paid), tear the circuit down, close the socket."""
+        """Settle with every hop (wait until each confirmed what it was paid), tear the circuit down, close the
+        socket."""
         c = self.circuit
         if c is not None:
             until = time.monotonic() + patience
@@ -257,7 +258,8 @@ class Tunnel:
         return {
             "hops": [
                 {
-                    "id": h.descriptor.relay.hex(), "address": "{}:{}".format(*h.endpoint), "region": h.descriptor.region,
+                    "id": h.descriptor.relay.hex(), "address": "{}:{}".format(*h.endpoint), "region":
+                    h.descriptor.region,
                     "exit": h.descriptor.exit, "paid_units": h.meter.paid_units, "acked_units": h.meter.acked_units,
                     "used_units": h.meter.used_units, "used_bytes": h.meter.used_bytes,
                     "tickets": len(h.meter.tickets), "ready": h.ready,

@@ -1,6 +1,7 @@
 """Foreign functions, raw memory and errno with one face on MicroPython and CPython.
 
-A pointer is always a plain ``int``. Inputs may also be ``bytes``; outputs are addresses from ``arena`` or ``addr(bytearray)``.
+A pointer is always a plain ``int``. Inputs may also be ``bytes``; outputs are addresses from ``arena`` or
+``addr(bytearray)``.
 Type letters are MicroPython's: ``i I`` int, ``l L`` long and size_t, ``q Q`` 64 bit, ``P`` pointer, ``v`` void.
 """
 
@@ -11,15 +12,18 @@ WORD = struct.calcsize("P")
 _LITTLE = sys.byteorder == "little"
 
 try:
-    import ffi as _ffi
     import os as _os
 
+    import ffi as _ffi
     import uctypes as _u
 
     RUNTIME = "micropython"
 
     def load(names):
-        """Open the first shared library of `names` that exists (None: the C library). Raises OSError naming all tried."""
+        """Open the first shared library of `names` that exists (None: the C library).
+
+        Raises OSError naming all tried.
+        """
         for name in names:
             try:
                 return _ffi.open(name)
@@ -75,7 +79,10 @@ except ImportError:
     }  # fmt: skip
 
     def load(names):
-        """Open the first shared library of `names` that exists (None: the C library). Raises OSError naming all tried."""
+        """Open the first shared library of `names` that exists (None: the C library).
+
+        Raises OSError naming all tried.
+        """
         for name in names:
             try:
                 return _c.CDLL(name, use_errno=True)

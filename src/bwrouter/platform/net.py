@@ -76,7 +76,8 @@ def set_option(fd, level, option, value):
 
 
 def udp_socket(port, ip="::", reuse_port=False):
-    """A bound dual-stack UDP socket (fd). Path MTU discovery without the kernel's cache: datagrams are never fragmented.
+    """A bound dual-stack UDP socket (fd). Path MTU discovery without the kernel's cache: datagrams are never
+    fragmented.
 
     Raises NetError when the port is taken or the kernel has no IPv6.
     """

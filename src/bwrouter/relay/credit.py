@@ -1,6 +1,7 @@
 """Credit of a circuit: tickets, PayWord meters, and what may pass (protocol section 6).
 
-The rule: bytes pass while `left` >= 0. `left` starts at the grace and grows by a unit for each unit paid on a ticket that
+The rule: bytes pass while `left` >= 0. `left` starts at the grace and grows by a unit for each unit paid on a
+ticket that
 the gateway has confirmed. Units paid on a ticket not yet confirmed wait in `held`.
 """
 

@@ -69,7 +69,8 @@ class Exit:
         self.by_key.pop(session.key, None)
 
     def send(self, session, a, b, at, size):
-        """Write the inner packet of at most `size` bytes that begins at index `at` of slot view `b` (address `a` + at)."""
+        """Write the inner packet of at most `size` bytes that begins at index `at` of slot view `b` (address `a` +
+        at)."""
         version = b[at] >> 4
         if version == 4 and size >= 20:
             n = b[at + 2] << 8 | b[at + 3]

@@ -217,7 +217,10 @@ class Relay:
         }  # fmt: skip
 
     def run(self):
-        """Until shutdown. Reads only while the pacer has tokens: what waits, waits in the kernel and then drops there."""
+        """Until shutdown. Reads only while the pacer has tokens:
+
+        what waits, waits in the kernel and then drops there.
+        """
         self.hello()
         poller = self.poller
         wait = 100

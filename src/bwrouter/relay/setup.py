@@ -195,5 +195,3 @@ class Setup:
             c.next_cid = None
             c.extend = None
             c.next = C.NEXT_NONE
-
-

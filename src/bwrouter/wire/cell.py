@@ -1,7 +1,8 @@
 """Cells on addresses (protocol sections 1 and 4): the data path's primitives, free of allocation.
 
 A packet lies at address `a`, `n` bytes long; `h` is its header as 12 little-endian words: 0-3 circuit id, 4-7 counter,
-8-11 link MAC. While a layer is opened or sealed the header doubles as nonce and associated data, so that nothing is copied:
+8-11 link MAC. While a layer is opened or sealed the header doubles as nonce and associated data, so that nothing is
+copied:
 
     a+4  .. a+16  nonce: words 2-3 zeroed, then the counter
     a+8  .. a+17  associated data: the counter, then the direction in the MAC's first byte

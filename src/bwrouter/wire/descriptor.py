@@ -12,11 +12,14 @@ EXIT = 1  # flags bit 0
 
 
 class BadDescriptor(ValueError):
-    """`code` is the protocol's error code, the text says what is wrong."""
+    """Raised as BadDescriptor(code, text): the protocol's error code, and what is wrong."""
 
-    def __init__(self, code, text):
-        ValueError.__init__(self, text)
-        self.code = code
+    @property
+    def code(self):
+        return self.args[0]
+
+    def __str__(self):
+        return self.args[1]
 
 
 def gateway_id(gateway_key):
@@ -89,7 +92,8 @@ def verify_relay_part(raw):
 
 
 def verify(raw, gateway_keys, now):
-    """Descriptor with both signatures valid and not expired. `gateway_keys`: trusted Ed25519 keys. Raises BadDescriptor.
+    """Descriptor with both signatures valid and not expired. `gateway_keys`: trusted Ed25519 keys. Raises
+    BadDescriptor.
 
     `now` 0 means that the clock is not set: expiry cannot be judged then and is not.
     """

@@ -20,7 +20,7 @@ class Window:
         """Whether `count` is new and not too old. Changes nothing: call `take` only after the cell proved authentic."""
         if count >= self.next:
             return True
-        if self.next - count > S.WINDOW:
+        if self.next - count > S.WINDOW + 1:
             return False
         return not self.bits[(count >> 4) & _MASK] & (1 << (count & 15))
 
