@@ -1,1 +1,0 @@
-"""The buyer's client: a multi-hop tunnel paid by the unit."""

@@ -1,1 +1,0 @@
-"""The wire protocol (docs/protocol.md): pure functions and state, no input or output."""
