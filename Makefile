@@ -47,9 +47,12 @@ build/contracts/.done: $(CONTRACT_SOURCES) $(NODE) | $(VENV)
 .PHONY: micropython
 micropython: build/micropython/$(ARCH)/.done ## MicroPython with ffi for ARCH (this machine's by default)
 
+.PHONY: need-root
+need-root:
+	@[ "$$(id -u)" = 0 ] || { echo "make $(MAKECMDGOALS): this makes network namespaces, TUN devices and nftables rules, so it needs root (make test-fast and make lint do not)" >&2; exit 1; }
+
 .PHONY: run
-run: setup ## the whole product in network namespaces for RUN_SECONDS (60); needs root
-	@[ "$$(id -u)" = 0 ] || { echo "make run needs root: it makes network namespaces, TUN devices and nftables rules" >&2; exit 1; }
+run: need-root setup ## the whole product in network namespaces for RUN_SECONDS (60); needs root
 	@exec $(PYTHON) -m tests.lab.run
 
 .PHONY: lab-clean
@@ -57,10 +60,9 @@ lab-clean: $(VENV) ## remove network namespaces and processes that a killed run 
 	@exec $(PYTHON) -m tests.lab.net
 
 .PHONY: test test-fast
-test: setup ## all tests; those in the lab need root
-	@[ "$$(id -u)" = 0 ] || { echo "make test needs root for the lab's network namespaces; make test-fast does not" >&2; exit 1; }
+test: need-root setup ## all tests; needs root for those in network namespaces
 	@exec $(PYTHON) -m pytest $(T)
-test-fast: setup ## all tests but those marked slow (lab, faults, browser, qemu)
+test-fast: setup ## all tests but those marked slow (lab, faults, browser, qemu); T=PATH... for single ones
 	@exec $(PYTHON) -m pytest -m 'not slow' $(T)
 
 .PHONY: lint

@@ -22,7 +22,8 @@ out=$PWD/build/micropython/$arch
 once "$out/.done" scripts/micropython.sh scripts/debian-source.sh
 [ "$arch" = "$native" ] || die "no compiler for '$arch' is set up; this machine builds '$native'"
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/bwrouter-micropython.XXXXXX")
+mkdir -p build/tmp
+work=$(mktemp -d "$PWD/build/tmp/micropython.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 debian_source micropython "$suite" "$work/download"

@@ -33,7 +33,8 @@ def take(size):
 
 
 class Pool:
-    """Fixed-size blocks from one mapping. `take()` gives an address or 0 when none is left; `give()` returns and wipes it."""
+    """Fixed-size blocks from one mapping. `take()` gives an address or 0 when none is left; `give()` returns and
+    wipes it."""
 
     def __init__(self, block, count):
         self.block = block

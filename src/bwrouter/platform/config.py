@@ -1,4 +1,7 @@
-"""The router's settings: every tunable with unit, default, range and reason in one table. An unknown key refuses to start."""
+"""The router's settings: every tunable with unit, default, range and reason in one table.
+
+An unknown key refuses to start.
+"""
 
 import json
 
@@ -52,7 +55,9 @@ def check(name, value):
     size = value if kind is int else len(value) if isinstance(value, (str, list)) else 0
     # bool is an int in Python, but true is no number to an owner.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or not least <= size <= most:
-        raise ConfigError("setting " + name + ": " + repr(value) + " is not allowed; it wants " + _range(name) + " (" + what + ")")
+        raise ConfigError(
+            "setting " + name + ": " + repr(value) + " is not allowed; it wants " + _range(name) + " (" + what + ")"
+        )
 
 
 def settings(given):
@@ -64,7 +69,9 @@ def settings(given):
         check(name, given[name])
         out[name] = given[name]
     if out["log_level"] not in ("debug", "info", "warning", "error"):
-        raise ConfigError("setting log_level: " + repr(out["log_level"]) + " is not allowed; it wants debug, info, warning or error")
+        raise ConfigError(
+            "setting log_level: " + repr(out["log_level"]) + " is not allowed; it wants debug, info, warning or error"
+        )
     return out
 
 

@@ -1,23 +1,29 @@
 """Foreign functions, raw memory and errno with one face on MicroPython and CPython.
 
-A pointer is always a plain ``int``. Inputs may also be ``bytes``; outputs are addresses from ``arena`` or ``addr(bytearray)``.
+A pointer is always a plain ``int``. Inputs may also be ``bytes``; outputs are addresses from ``arena`` or
+``addr(bytearray)``.
 Type letters are MicroPython's: ``i I`` int, ``l L`` long and size_t, ``q Q`` 64 bit, ``P`` pointer, ``v`` void.
 """
 
 import struct
+import sys
 
 WORD = struct.calcsize("P")
+_LITTLE = sys.byteorder == "little"
 
 try:
-    import ffi as _ffi
     import os as _os
 
+    import ffi as _ffi
     import uctypes as _u
 
     RUNTIME = "micropython"
 
     def load(names):
-        """Open the first shared library of `names` that exists (None: the C library). Raises OSError naming all tried."""
+        """Open the first shared library of `names` that exists (None: the C library).
+
+        Raises OSError naming all tried.
+        """
         for name in names:
             try:
                 return _ffi.open(name)
@@ -42,6 +48,10 @@ try:
     def u16(address, count):
         """`count` native 16-bit words at `address`, indexable without allocation."""
         return _u.struct(address, {"a": (_u.ARRAY, _u.UINT16 | count)}).a
+
+    def le16(address, count):
+        """`count` little-endian 16-bit words at `address`, indexable without allocation: for fields of the wire."""
+        return _u.struct(address, {"a": (_u.ARRAY, _u.UINT16 | count)}, _u.NATIVE if _LITTLE else _u.LITTLE_ENDIAN).a
 
     def u32(address, count):
         """`count` native 32-bit words at `address`."""
@@ -69,7 +79,10 @@ except ImportError:
     }  # fmt: skip
 
     def load(names):
-        """Open the first shared library of `names` that exists (None: the C library). Raises OSError naming all tried."""
+        """Open the first shared library of `names` that exists (None: the C library).
+
+        Raises OSError naming all tried.
+        """
         for name in names:
             try:
                 return _c.CDLL(name, use_errno=True)
@@ -101,6 +114,12 @@ except ImportError:
     def u16(address, count):
         """`count` native 16-bit words at `address`, indexable without allocation."""
         return u8(address, count * 2).cast("H")
+
+    def le16(address, count):
+        """`count` little-endian 16-bit words at `address`: for fields of the wire."""
+        if not _LITTLE:
+            raise OSError("CPython on a big-endian machine is not supported; use MicroPython")
+        return u16(address, count)
 
     def u32(address, count):
         """`count` native 32-bit words at `address`."""

@@ -22,7 +22,8 @@ LEN = 56 // 4 if WORD == 8 else 28 // 4
 class Batch:
     """`count` packet slots of `slot` bytes; slot i begins at `base + i * slot`.
 
-    `receive(fd)` fills slots from 0 and returns how many; `length[LEN + i * U32]` is each length, `name_at(i)` its source.
+    `receive(fd)` fills slots from 0 and returns how many; `length[LEN + i * U32]` is each length, `name_at(i)` its
+    source.
     `put(address, size, name)` appends to the send queue; `flush(fd)` sends it all.
     """
 
@@ -72,7 +73,8 @@ class Batch:
         return n if n > 0 else 0
 
     def put(self, address, size, name):
-        """Queue `size` bytes at `address` for the sockaddr_in6 at `name`; the caller flushes before `sends` are queued."""
+        """Queue `size` bytes at `address` for the sockaddr_in6 at `name`; the caller flushes before `sends` are
+        queued."""
         i = self.queued
         w = self._txiov
         w[2 * i] = address

@@ -17,6 +17,7 @@ _sendmsg = func(LIBC, "l", "sendmsg", "iPi")
 _recvmsg = func(LIBC, "l", "recvmsg", "iPi")
 _open = func(LIBC, "i", "open", "PiI")
 _ioctl = func(LIBC, "i", "ioctl", "iLP")
+_chmod = func(LIBC, "i", "chmod", "PI")
 _fcntl = func(LIBC, "i", "fcntl", "iil")
 POLL = func(LIBC, "i", "poll", "PLi")  # address of pollfd[], count, milliseconds
 READ = func(LIBC, "l", "read", "iPL")
@@ -69,24 +70,26 @@ def ip_text(raw):
     return socket.inet_ntop(consts.AF_INET if len(raw) == 4 else consts.AF_INET6, raw)
 
 
-def _set_int(fd, level, option, value):
+def set_option(fd, level, option, value):
+    """setsockopt with an int; returns 0 or -1."""
     return _setsockopt(fd, level, option, struct.pack("i", value), 4)
 
 
 def udp_socket(port, ip="::", reuse_port=False):
-    """A bound dual-stack UDP socket (fd). Path MTU discovery without the kernel's cache: datagrams are never fragmented.
+    """A bound dual-stack UDP socket (fd). Path MTU discovery without the kernel's cache: datagrams are never
+    fragmented.
 
     Raises NetError when the port is taken or the kernel has no IPv6.
     """
     fd = _check(_socket(consts.AF_INET6, consts.SOCK_DGRAM | consts.O_CLOEXEC, 0), "IPv6 UDP socket")
-    _set_int(fd, consts.IPPROTO_IPV6, consts.IPV6_V6ONLY, 0)
+    set_option(fd, consts.IPPROTO_IPV6, consts.IPV6_V6ONLY, 0)
     if reuse_port:
-        _set_int(fd, consts.SOL_SOCKET, consts.SO_REUSEPORT, 1)
-    _set_int(fd, consts.IPPROTO_IPV6, consts.IPV6_MTU_DISCOVER, consts.IP_PMTUDISC_PROBE)
-    _set_int(fd, consts.IPPROTO_IP, consts.IP_MTU_DISCOVER, consts.IP_PMTUDISC_PROBE)
+        set_option(fd, consts.SOL_SOCKET, consts.SO_REUSEPORT, 1)
+    set_option(fd, consts.IPPROTO_IPV6, consts.IPV6_MTU_DISCOVER, consts.IP_PMTUDISC_PROBE)
+    set_option(fd, consts.IPPROTO_IP, consts.IP_MTU_DISCOVER, consts.IP_PMTUDISC_PROBE)
     # LE, the lower-effort class (RFC 8622): DSCP 1, so TOS and traffic class 0x04.
-    _set_int(fd, consts.IPPROTO_IP, consts.IP_TOS, 0x04)
-    _set_int(fd, consts.IPPROTO_IPV6, consts.IPV6_TCLASS, 0x04)
+    set_option(fd, consts.IPPROTO_IP, consts.IP_TOS, 0x04)
+    set_option(fd, consts.IPPROTO_IPV6, consts.IPV6_TCLASS, 0x04)
     if _bind(fd, pack_addr(ip, port), SOCKADDR_SIZE) < 0:
         code = ffi.errno()
         _close(fd)
@@ -96,8 +99,8 @@ def udp_socket(port, ip="::", reuse_port=False):
 
 def buffers(fd, receive, send):
     """Ask for socket buffers of so many bytes; the kernel's limits apply."""
-    _set_int(fd, consts.SOL_SOCKET, consts.SO_RCVBUF, receive)
-    _set_int(fd, consts.SOL_SOCKET, consts.SO_SNDBUF, send)
+    set_option(fd, consts.SOL_SOCKET, consts.SO_RCVBUF, receive)
+    set_option(fd, consts.SOL_SOCKET, consts.SO_SNDBUF, send)
 
 
 def local_port(fd):
@@ -123,6 +126,7 @@ def _unix_addr(path):
 class UnixDatagram:
     """A unix datagram socket bound to `path`, for small control messages and for passing descriptors.
 
+    The file's mode is 0666: the directory that holds it decides who gets in.
     An existing socket file at `path` is replaced: only one process of a kind runs (procd sees to it).
     """
 
@@ -140,6 +144,7 @@ class UnixDatagram:
             code = ffi.errno()
             _close(self.fd)
             raise NetError("unix socket " + path + " cannot be bound: errno " + str(code))
+        _chmod(path.encode() + b"\0", 0o666)
         _fcntl(self.fd, consts.F_SETFL, consts.O_NONBLOCK)
         self._buf = bytearray(65536)
         self._ctl = bytearray(64)

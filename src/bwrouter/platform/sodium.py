@@ -1,6 +1,7 @@
 """libsodium as OpenWrt builds it (`--enable-minimal`). `SYMBOLS` is the whole of what router code opens.
 
-The names in capitals take addresses and allocate nothing; the functions below take and return bytes, for the cold paths.
+The names in capitals take addresses and allocate nothing; the functions below take and return bytes, for the cold
+paths.
 """
 
 from . import ffi

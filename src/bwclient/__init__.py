@@ -1,0 +1,1 @@
+"""The buyer's client: a multi-hop tunnel paid by the unit."""

@@ -1,0 +1,233 @@
+"""One circuit at the client: handshakes with each hop, layers, counters, replay windows (protocol sections 3 and 4)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from array import array
+from dataclasses import dataclass, field
+
+from bwrouter.platform import arena, ffi, net
+from bwrouter.platform.sodium import SHORTHASH, CryptoError
+from bwrouter.wire import address, cell, handshake, noise
+from bwrouter.wire import sizes as S
+from bwrouter.wire.descriptor import Descriptor
+from bwrouter.wire.replay import Window
+
+from .meter import HopMeter, TicketSource
+
+_UNCHARGED = (S.PAY, S.PING, S.DESTROY)
+
+
+_POOL: list[arena.Pool] = []
+
+
+def _blocks() -> arena.Pool:
+    if not _POOL:
+        _POOL.append(arena.Pool(1024, 256))
+    return _POOL[0]
+
+
+class CircuitError(RuntimeError):
+    """The circuit could not be built or has failed; `hop` is the index of the hop concerned."""
+
+    def __init__(self, hop: int, text: str):
+        super().__init__(f"hop {hop + 1}: {text}")
+        self.hop = hop
+
+
+@dataclass
+class Hop:
+    """One hop: its keys (arena addresses), its label, its meter."""
+
+    descriptor: Descriptor
+    origin: int
+    link_key: bytes
+    meter: HopMeter
+    k_forward: int = 0
+    k_backward: int = 0
+    window: Window = field(default_factory=lambda: Window(array("H", bytes(S.WINDOW_BITS // 8))))
+    initiator: noise.Initiator | None = None
+    ready: bool = False
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        d = self.descriptor
+        if d.port4 and not address.refused(d.v4):
+            return net.ip_text(d.v4), d.port4
+        return net.ip_text(d.v6), d.port6
+
+
+class Circuit:
+    """Client's end. `own_obf` (32) and the circuit id belong to this client's socket.
+
+    Arena block: 64 bytes of keys a hop, then link MAC keys, first hop's obfuscation key, its address, a MAC to compare.
+    """
+
+    def __init__(self, path: list[Descriptor], source: TicketSource, own_obf: bytes):
+        labels = list(range(1, 8))
+        secrets.SystemRandom().shuffle(labels)
+        self.own_obf = own_obf
+        self.block = _blocks().take()
+        if not self.block:
+            raise CircuitError(0, "too many circuits at a time")
+        self.hops = [
+            Hop(d, labels[i], os.urandom(S.LINK_KEY), HopMeter(d.region, source), self.block + 64 * i,
+                self.block + 64 * i + 32)
+            for i, d in enumerate(path)
+        ]  # fmt: skip
+        first = self.hops[0]
+        self.mac_forward = self.block + 512
+        self.mac_backward = self.block + 528
+        self.obf = self.block + 544
+        self.name = self.block + 576
+        self._mac = self.block + 608
+        self._mac_words = ffi.le16(self._mac, 4)
+        ffi.poke(self.mac_forward, first.link_key)
+        ffi.poke(self.mac_backward, handshake.backward_mac_key(first.link_key))
+        ffi.poke(self.obf, first.descriptor.obf)
+        self.sockaddr = net.pack_addr(*first.endpoint)
+        ffi.poke(self.name, self.sockaddr)
+        self.cid = os.urandom(8)  # under which the first hop speaks to us
+        self.cid_words = cell.cid_words(self.cid)
+        self.next_words = (0, 0, 0, 0)
+        self.sent = 0
+        self.heard = time.monotonic()
+        self.drops: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Wipe the keys. The circuit must not be used any more."""
+        if self.block:
+            _blocks().give(self.block)
+            self.block = 0
+
+    # -- building ---------------------------------------------------------------
+
+    def _message1(self, i: int, reply_obf: bytes) -> bytes:
+        hop = self.hops[i]
+        hop.initiator = noise.Initiator(hop.descriptor.static)
+        payload = handshake.payload1(hop.origin, hop.link_key, reply_obf, int(time.time()))
+        return bytes(hop.initiator.write(payload))
+
+    def create(self) -> bytes:
+        """The CREATE datagram to the first hop; a fresh one at every call."""
+        first = self.hops[0]
+        return bytes(handshake.create(first.descriptor.obf, self.cid, self._message1(0, self.own_obf)))
+
+    def on_created(self, packet: bytes) -> bool:
+        """A handshake packet to our circuit id with its header unmasked. True when the first hop is ready."""
+        first = self.hops[0]
+        key = handshake.backward_mac_key(first.link_key)
+        out = bytearray(8)
+        SHORTHASH(ffi.addr(out), packet[:16], 16, key)
+        if bytes(out) != packet[16:24] or first.ready or first.initiator is None:
+            self.count("link-mac")
+            return False
+        try:
+            kind, value = handshake.parse_reply(handshake.unmask_body(packet, self.own_obf))
+            if kind != "created":
+                return False
+            self._finish(0, value)
+        except (handshake.Malformed, CryptoError):
+            self.count("created")
+            return False
+        self.next_words = cell.cid_words(packet[8:16])
+        return True
+
+    def _finish(self, i: int, message2: bytes) -> None:
+        hop = self.hops[i]
+        if hop.initiator is None or hop.ready:
+            raise CryptoError("no handshake under way")
+        handshake.parse_payload2(hop.initiator.read(message2))
+        forward, backward = hop.initiator.keys
+        ffi.poke(hop.k_forward, forward)
+        ffi.poke(hop.k_backward, backward)
+        hop.ready = True
+        hop.initiator = None
+
+    def extend_payload(self, i: int) -> bytes:
+        """EXTEND payload for hop i - 1, which is to reach hop i."""
+        hop = self.hops[i]
+        previous = self.hops[i - 1].descriptor
+        return bytes(hop.descriptor.raw + hop.link_key + self._message1(i, previous.obf))
+
+    def on_extended(self, i: int, payload: bytes) -> None:
+        """EXTENDED from hop i - 1. Raises CryptoError when hop i is not who its descriptor says."""
+        self._finish(i, payload[: S.NOISE2])
+
+    @property
+    def built(self) -> int:
+        """Number of hops that are ready."""
+        return sum(h.ready for h in self.hops)
+
+    # -- cells --------------------------------------------------------------------
+
+    def count(self, reason: str) -> None:
+        self.drops[reason] = self.drops.get(reason, 0) + 1
+
+    def seal(self, target: int, a: int, h: memoryview, b: memoryview, size: int, command: int) -> int:
+        """Seal `size` payload bytes at a + 24 as a cell for hop `target`; returns the packet's size."""
+        number = self.sent
+        if number >= S.COUNTER_LIMIT:
+            raise CircuitError(target, "the circuit's counter is used up: build a new one")
+        self.sent = number + 1
+        n = 24 + size
+        b[n] = command
+        cell.set_counter(h, number, 0)
+        hops = self.hops
+        for i in range(target, -1, -1):
+            cell.seal_layer(a, n + 1, h, hops[i].k_forward, cell.FORWARD)
+            n += 17
+            b[n] = S.RELAY
+        w = self.next_words
+        cell.dress(a, n, h, w[0], w[1], w[2], w[3], self.mac_forward, self.obf)
+        charge = n
+        for i in range(target + 1):
+            if i < target or command not in _UNCHARGED:
+                hops[i].meter.used_bytes += charge
+            charge -= 17
+        return n
+
+    def open(self, a: int, n: int, h: memoryview, b: memoryview) -> tuple[int, int, int]:
+        """Open a backward cell whose header is unmasked: (origin's index, command, payload size at a + 24).
+
+        (-1, 0, 0) when it is dropped; why is counted.
+        """
+        mac = self._mac_words
+        SHORTHASH(self._mac, a, 16, self.mac_backward)
+        if mac[0] != h[8] or mac[1] != h[9] or mac[2] != h[10] or mac[3] != h[11]:
+            return self._dropped("link-mac")
+        origin = h[7] >> 13
+        h7 = h[7]
+        h[7] = h7 & 0x1FFF
+        number = cell.counter(h)
+        h[7] = h7
+        whole = n
+        if number < 0:
+            return self._dropped("counter")
+        for i, hop in enumerate(self.hops):
+            if not hop.ready or n < 41:
+                return self._dropped("layers")
+            if not cell.open_layer(a, n, h, hop.k_backward, cell.BACKWARD):
+                return self._dropped("tag")
+            n -= 17
+            command = b[n]
+            if command == S.RELAY:
+                continue
+            if hop.origin != origin:
+                return self._dropped("origin")
+            if not hop.window.fresh(number):
+                return self._dropped("replay")
+            hop.window.take(number)
+            for j in range(i + 1):
+                if j < i or command == S.DATA:
+                    self.hops[j].meter.used_bytes += whole
+                whole -= 17
+            self.heard = time.monotonic()
+            return i, command, n - 24
+        return self._dropped("layers")
+
+    def _dropped(self, reason: str) -> tuple[int, int, int]:
+        self.count(reason)
+        return -1, 0, 0

@@ -1,0 +1,133 @@
+"""What one hop is owed and what it has been paid: the buyer's side of protocol section 6."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bwrouter.wire import sizes as S
+from bwrouter.wire import ticket as T
+
+AHEAD_MIN = 12  # units paid ahead of use, at least
+AHEAD_MAX = 512
+AHEAD_SECONDS = 0.4  # and for so long at the rate of now
+RETRY = 0.4  # seconds until an unacknowledged PAY is said again
+DRIFT_SHARE = 0.03  # a relay may count so much more than we do (cells lost on their way to us)
+DRIFT_UNITS = 6
+
+
+class TicketLike(Protocol):
+    """A paid ticket: what the wallet hands out."""
+
+    key_id: bytes
+    output: bytes
+    units: int
+    top: bytes
+
+
+class TicketSource(Protocol):
+    """Hands out tickets of a region. Raises when the buyer's money or limit is used up."""
+
+    def take(self, region: int) -> TicketLike: ...
+
+
+class MeterError(RuntimeError):
+    """The hop counts more than it can have carried, or refused a ticket: the circuit must be given up."""
+
+
+@dataclass
+class _Paying:
+    ticket: TicketLike
+    chain: T.Chain
+    index: int = 0
+    opened: bool = False
+
+
+@dataclass
+class HopMeter:
+    """Counts charged bytes of one hop and says which PAY is due."""
+
+    region: int
+    source: TicketSource
+    used_bytes: int = 0
+    acked_units: int = 0  # paid units that the hop confirmed
+    relay_used: int = 0  # units that the hop says were used
+    ahead: int = AHEAD_MIN
+    tickets: list[_Paying] = field(default_factory=list)
+    _said: float = 0.0
+    _rate_at: float = 0.0
+    _rate_bytes: int = 0
+
+    @property
+    def paid_units(self) -> int:
+        return sum(t.index for t in self.tickets)
+
+    @property
+    def capacity(self) -> int:
+        return sum(t.ticket.units for t in self.tickets)
+
+    @property
+    def used_units(self) -> int:
+        return max(self.relay_used, -(-self.used_bytes // S.UNIT))
+
+    def _add_ticket(self) -> None:
+        if len(self.tickets) >= 32:
+            raise MeterError("32 tickets are used up on one circuit: build a new one")
+        ticket = self.source.take(self.region)
+        self.tickets.append(_Paying(ticket, T.Chain(ticket.top, ticket.units)))
+
+    def _adapt(self, now: float) -> None:
+        if now - self._rate_at >= 0.2:
+            rate = (self.used_bytes - self._rate_bytes) / max(now - self._rate_at, 0.2) / S.UNIT
+            self._rate_at, self._rate_bytes = now, self.used_bytes
+            self.ahead = min(AHEAD_MAX, max(AHEAD_MIN, int(rate * AHEAD_SECONDS), self.ahead * 3 // 4))
+
+    def due(self) -> list[bytes]:
+        """PAY payloads to send now: none when the hop is paid far enough ahead and has said so."""
+        now = time.monotonic()
+        self._adapt(now)
+        want = self.used_units + self.ahead
+        if self.capacity - want < 2 * self.ahead:
+            # Opening costs a round trip to the gateway: the next ticket is on its way before this one ends.
+            self._add_ticket()
+        out: list[bytes] = []
+        grow = want - self.paid_units
+        late = now - self._said > RETRY
+        for serial, t in enumerate(self.tickets):
+            step = min(t.ticket.units - t.index, max(grow, 0))
+            moved = step > 0 and (step >= self.ahead // 4 or step == t.ticket.units - t.index)
+            if moved:
+                t.index += step
+            grow -= step
+            unacknowledged = late and (not t.opened or (self.acked_units < self.paid_units and t.index > 0))
+            if moved or unacknowledged or (not t.opened and self._said == 0.0):
+                out.append(self._pay(serial, t))
+        if out:
+            self._said = now
+        return out
+
+    def _pay(self, serial: int, t: _Paying) -> bytes:
+        full = None if t.opened else (t.ticket.key_id, t.chain.anchor, t.ticket.output, t.ticket.units)
+        return T.pack_pay(serial, t.index, t.chain.word(t.index), full)
+
+    def credit(self, payload: bytes) -> None:
+        """A CREDIT of this hop. Raises MeterError when it is beyond belief or refuses a ticket."""
+        used, paid, opened, refused = T.parse_credit(payload)
+        if refused:
+            raise MeterError("the hop's gateway refused a ticket")
+        if paid > self.paid_units:
+            raise MeterError(f"the hop claims {paid} paid units of {self.paid_units}")
+        own = -(-self.used_bytes // S.UNIT)
+        if used > own * (1 + DRIFT_SHARE) + DRIFT_UNITS:
+            raise MeterError(f"the hop counts {used} units where {own} were used")
+        self.acked_units = max(self.acked_units, paid)
+        self.relay_used = max(self.relay_used, used)
+        for serial, t in enumerate(self.tickets):
+            if opened >> serial & 1:
+                t.opened = True
+
+    @property
+    def settled(self) -> bool:
+        """Whether the hop has confirmed all that was paid."""
+        return self.acked_units == self.paid_units

@@ -1,0 +1,40 @@
+"""The relay's line to the agent: JSON datagrams over unix sockets (docs/architecture.md)."""
+
+import json
+
+from ..platform import net
+
+
+class Control:
+    """`handle` maps a message type to a function of (message, fd)."""
+
+    def __init__(self, run_dir, handle):
+        self.peer = run_dir + "/agent.sock"
+        self.socket = net.UnixDatagram(run_dir + "/relay.sock")
+        self.fd = self.socket.fd
+        self.handle = handle
+        self.unheard = 0  # messages that the agent did not take
+
+    def tell(self, message):
+        """Send one message. False when the agent is away: what matters is said again later."""
+        ok = self.socket.send(self.peer, json.dumps(message).encode())
+        if not ok:
+            self.unheard += 1
+        return ok
+
+    def read(self):
+        """Handle all waiting messages. Malformed ones are ignored: only root can write here."""
+        while True:
+            text, fd = self.socket.recv()
+            if text is None:
+                return
+            try:
+                message = json.loads(text)
+                f = self.handle.get(message["t"])
+            except (ValueError, KeyError, TypeError):
+                continue
+            if f is not None:
+                f(message, fd)
+
+    def close(self):
+        self.socket.close()

@@ -1,0 +1,114 @@
+"""The exit: inner IP packets to and from a TUN (protocol section 7). Off unless the owner opted in.
+
+The relay checks source and destination of every inner packet itself; the agent's nftables rules stand behind it.
+"""
+
+import os
+import struct
+
+from ..platform import net
+from ..wire import address
+from ..wire import sizes as S
+
+
+class Session:
+    """Inner addresses of one buyer at this exit. `index` is the low 16 bits of both."""
+
+    def __init__(self, index, circuit):
+        self.index = index
+        self.key = os.urandom(16)
+        self.circuit = circuit
+        self.v4 = S.INNER_V4 + struct.pack(">H", index)
+        self.v6 = S.INNER_V6 + struct.pack(">H", index)
+        self.last4 = b""  # last destination that was allowed
+        self.last6 = b""
+
+
+class Exit:
+    """Sessions over one TUN. `count(name)` counts a drop."""
+
+    def __init__(self, fd, own, count, mtu=S.INNER_MTU):
+        self.fd = fd
+        self.own = own
+        self.count = count
+        self.mtu = mtu
+        self.by_index = {}
+        self.by_key = {}
+        self._next = 2
+
+    def resume(self, circuit, payload):
+        """Answer a RESUME: payload of the answer, or None when it is malformed or no address is left."""
+        if len(payload) < S.RESUME_FORWARD:
+            return None
+        key = payload[: S.RESUME_FORWARD]
+        s = self.by_key.get(key) or circuit.session
+        if s is None:
+            index = self._free_index()
+            if not index:
+                return None
+            s = Session(index, circuit)
+            self.by_index[index] = s
+            self.by_key[s.key] = s
+        if s.circuit is not circuit and s.circuit is not None:
+            s.circuit.session = None
+        s.circuit = circuit
+        circuit.session = s
+        return s.key + s.v4 + s.v6 + struct.pack("<HH", self.mtu, 0)
+
+    def _free_index(self):
+        for _ in range(65533):
+            i = self._next
+            self._next = i + 1 if i < 65534 else 2
+            if i not in self.by_index:
+                return i
+        return 0
+
+    def drop(self, session):
+        """End a session for good."""
+        self.by_index.pop(session.index, None)
+        self.by_key.pop(session.key, None)
+
+    def send(self, session, a, b, at, size):
+        """Write the inner packet of at most `size` bytes that begins at index `at` of slot view `b` (address `a` +
+        at)."""
+        version = b[at] >> 4
+        if version == 4 and size >= 20:
+            n = b[at + 2] << 8 | b[at + 3]
+            src = bytes(b[at + 12 : at + 16])
+            dst = bytes(b[at + 16 : at + 20])
+            if n < 20 or n > size:
+                return self.count("inner-length")
+            if src != session.v4:
+                return self.count("inner-source")
+            if dst != session.last4:
+                if address.refused(dst, self.own):
+                    return self.count("policy")
+                session.last4 = dst
+        elif version == 6 and size >= 40:
+            n = 40 + (b[at + 4] << 8 | b[at + 5])
+            if n > size:
+                return self.count("inner-length")
+            if bytes(b[at + 8 : at + 24]) != session.v6:
+                return self.count("inner-source")
+            dst = bytes(b[at + 24 : at + 40])
+            if dst != session.last6:
+                if address.refused(dst, self.own):
+                    return self.count("policy")
+                session.last6 = dst
+        else:
+            return self.count("inner-version")
+        if net.WRITE(self.fd, a + at, n) < 0:
+            self.count("tun-write")
+
+    def find(self, b, at):
+        """The session to which the inner packet at index `at` of view `b` is addressed, or None."""
+        version = b[at] >> 4
+        if version == 4:
+            if b[at + 16] != S.INNER_V4[0] or b[at + 17] != S.INNER_V4[1]:
+                return None
+            return self.by_index.get(b[at + 18] << 8 | b[at + 19])
+        if version == 6:
+            if b[at + 24] != S.INNER_V6[0] or b[at + 25] != S.INNER_V6[1]:
+                return None
+            return self.by_index.get(b[at + 38] << 8 | b[at + 39])
+        return None

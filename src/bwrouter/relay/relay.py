@@ -1,0 +1,269 @@
+"""The relay process: ties socket, circuits, credit, exit and agent together. What is rare happens here."""
+
+import binascii
+
+from ..platform import clock, net
+from ..platform.ffi import RUNTIME
+from ..wire import sizes as S
+from ..wire import ticket as T
+from . import circuit as C
+from .control import Control
+from .credit import Ledger
+from .exit import Exit
+from .loop import Loop
+from .pacing import Pacer
+from .setup import Setup
+
+IDLE_SECONDS = 120  # a circuit without a cell for so long is closed
+FREE_MOST = 64  # control cells in a row that are not charged
+LOW_UNITS = 2  # below so many paid units left a CREDIT goes out unasked
+
+
+class Relay:
+    def __init__(self, config, version):
+        self.config = config
+        self.version = version
+        self.fd = net.udp_socket(config["listen_port"])
+        net.buffers(self.fd, 425984, 425984)
+        self.table = C.Table(config["max_circuits"])
+        self.pacer = Pacer(config["floor_kbps"])
+        self.setup = None
+        self.loop = None
+        self.exit = None
+        self.stopping = False
+        self.created = 0
+        self.control = Control(
+            config["run_dir"],
+            {
+                "hello": self.on_hello, "rate": self.on_rate, "opened": self.on_opened, "redeemed": self.on_redeemed,
+                "shutdown": self.on_shutdown,
+            },
+        )  # fmt: skip
+        self.ledger = Ledger(self.control.tell)
+        self.poller = net.Poller([self.control.fd, -1, -1])
+        self._second = clock.ms()
+        self._seconds = 0
+
+    # -- messages of the agent ---------------------------------------------------
+
+    def on_hello(self, message, fd):
+        """Keys and rules; the first hello opens for business."""
+        if self.loop is None:
+            obf = binascii.unhexlify(message["obf"])
+            self.loop = Loop(self.fd, self.table, obf, self.pacer, self)
+            self.setup = Setup(self.table, binascii.unhexlify(message["static"]), obf, self.send, self.loop.count)
+            self.poller.set(1, self.fd)
+        self.setup.gateway_keys = [binascii.unhexlify(k) for k in message["gateway_keys"]]
+        own = []
+        for prefix in message.get("lan", ()):
+            ip, _, bits = prefix.partition("/")
+            raw = net.ip_bytes(ip)
+            own.append((raw, int(bits) if bits else 8 * len(raw)))
+        for ip in (message.get("own_v4"), message.get("own_v6")):
+            if ip:
+                raw = net.ip_bytes(ip)
+                own.append((raw, 8 * len(raw)))
+        self.setup.own = own
+        if message.get("exit") and fd >= 0:
+            if self.exit is None:
+                self.exit = Exit(fd, own, self.loop.count)
+            else:
+                net.close(self.exit.fd)
+                self.exit.fd = fd
+                self.exit.own = own
+            self.loop.exit = self.exit
+            self.poller.set(2, fd)
+        self.hello()
+
+    def hello(self):
+        self.control.tell(
+            {"t": "hello", "version": self.version, "runtime": RUNTIME, "ready": self.loop is not None,
+             "exit": self.exit is not None}
+        )  # fmt: skip
+
+    def on_rate(self, message, fd):
+        self.pacer.update(message["kbps"], message.get("reason", ""))
+
+    def on_opened(self, message, fd):
+        c = self.ledger.opened(message)
+        if c is not None:
+            self.send_credit(c)
+
+    def on_redeemed(self, message, fd):
+        self.ledger.redeemed(message)
+
+    def on_shutdown(self, message, fd):
+        self.stopping = True
+
+    # -- called by the loop ---------------------------------------------------------
+
+    def send(self, datagram, sockaddr):
+        self.pacer.tokens -= len(datagram) + 48
+        net.sendto(self.fd, datagram, sockaddr)
+
+    def on_create(self, packet, sockaddr):
+        if self.setup.on_create(packet, sockaddr) is not None:
+            self.created += 1
+
+    def on_reply(self, c, packet):
+        if c.extend is None:
+            return self.loop.count("no-next")
+        noise2 = self.setup.on_reply(c, packet)
+        if noise2 is not None:
+            self.loop.originate(c, S.EXTENDED, noise2)
+
+    def on_command(self, c, command, payload, size):
+        """A cell for this hop, other than RELAY and DATA."""
+        if command in (S.PAY, S.PING, S.DESTROY):
+            c.free += 1
+            if c.free > FREE_MOST and not self.charge(c, size):
+                return None
+        elif not self.charge(c, size):
+            return None
+        f = _COMMANDS.get(command)
+        if f is None:
+            return self.loop.count("command")
+        f(self, c, payload)
+
+    def charge(self, c, size):
+        if c.left < size:
+            self.loop.count("unpaid")
+            return False
+        c.left -= size
+        return True
+
+    def do_extend(self, c, payload):
+        code = self.setup.extend(c, payload)
+        if code == S.E_EXTENDED and c.extended is not None and not self.setup.other_next(c, payload):
+            self.loop.originate(c, S.EXTENDED, c.extended)
+        elif code:
+            self.loop.count("extend-" + str(code))
+            self.error(c, code, S.EXTEND)
+
+    def do_pay(self, c, payload):
+        try:
+            if self.ledger.pay(c, payload):
+                self.send_credit(c)
+        except T.BadPayment as e:
+            self.loop.count("pay-" + str(e))
+            self.error(c, S.E_TICKET, S.PAY)
+
+    def do_ping(self, c, payload):
+        self.loop.originate(c, S.PONG, payload[:8])
+
+    def do_resume(self, c, payload):
+        if self.exit is None:
+            return self.error(c, S.E_NO_EXIT, S.RESUME)
+        answer = self.exit.resume(c, payload)
+        if answer is None:
+            return self.error(c, S.E_MALFORMED, S.RESUME)
+        self.loop.originate(c, S.RESUME, answer)
+
+    def do_destroy(self, c, payload):
+        self.close(c)
+
+    def do_pad(self, c, payload):
+        pass
+
+    def error(self, c, code, command):
+        self.loop.originate(c, S.ERROR, bytes([code, command]))
+
+    def send_credit(self, c):
+        self.loop.originate(c, S.CREDIT, self.ledger.credit(c))
+
+    def close(self, c):
+        """End a circuit: settle its tickets, free its memory. A session outlives it for RESUME."""
+        if self.loop.rx.queued:
+            self.loop.flush()  # queued packets point into the circuit's block
+        self.ledger.close(c)
+        self.setup.forget(c)
+        if c.session is not None:
+            self.exit.drop(c.session)
+        self.table.remove(c)
+
+    # -- time ------------------------------------------------------------------------
+
+    def tick(self):
+        """Ten times a second: low credit; once a second the rest."""
+        now = clock.ms()
+        if clock.diff(now, self._second) < 1000:
+            return
+        self._second = now
+        self._seconds += 1
+        if self.loop is None:
+            self.hello()
+            return
+        for c in self.setup.tick():
+            self.error(c, S.E_NO_ANSWER, S.EXTEND)
+        for c in list(self.table.all):
+            c.idle += 1
+            if c.idle > IDLE_SECONDS:
+                self.close(c)
+            elif c.idle < 2 and c.tickets and c.left < (LOW_UNITS + S.GRACE_UNITS) * S.UNIT:
+                self.send_credit(c)
+        if self._seconds % 3 == 0:
+            self.ledger.repeat()
+        self.loop.flush()
+        self.control.tell(self.stats())
+
+    def stats(self):
+        loop = self.loop
+        return {
+            "t": "stats", "runtime": RUNTIME, "version": self.version, "circuits": len(self.table.all),
+            "created": self.created, "cells_in": loop.cells_in, "cells_out": loop.cells_out,
+            "bytes_in": loop.mib_in * 1048576 + loop.bytes_in, "bytes_out": loop.mib_out * 1048576 + loop.bytes_out,
+            "drops": loop.drops, "refused": loop.rx.refused, "rate_kbps": self.pacer.rate, "reason": self.pacer.reason,
+            "sessions": len(self.exit.by_index) if self.exit else 0,
+        }  # fmt: skip
+
+    def run(self):
+        """Until shutdown. Reads only while the pacer has tokens:
+
+        what waits, waits in the kernel and then drops there.
+        """
+        self.hello()
+        poller = self.poller
+        wait = 100
+        paused = False
+        while not self.stopping:
+            n = poller.wait(wait)
+            if n and poller.ready(0):
+                self.control.read()
+            loop = self.loop
+            if loop is not None:
+                if self.pacer.refill() > 0:
+                    if paused:
+                        paused = False
+                        poller.set(1, self.fd)
+                        if self.exit is not None:
+                            poller.set(2, self.exit.fd)
+                    if n and poller.ready(1):
+                        loop.receive()
+                    if n and self.exit is not None and poller.ready(2):
+                        loop.from_tun()
+                    loop.flush()
+                    wait = 100
+                elif not paused:
+                    paused = True
+                    poller.set(1, -1)
+                    poller.set(2, -1)
+                if paused:
+                    wait = self.pacer.wait_ms()
+            self.tick()
+        self.stop()
+
+    def stop(self):
+        for c in list(self.table.all):
+            self.loop.originate(c, S.DESTROY, bytes([S.E_SHUTDOWN]))
+            self.close(c)
+        if self.loop is not None:
+            self.loop.flush()
+            self.control.tell(self.stats())
+        self.control.close()
+        net.close(self.fd)
+
+
+_COMMANDS = {
+    S.EXTEND: Relay.do_extend, S.PAY: Relay.do_pay, S.PING: Relay.do_ping, S.RESUME: Relay.do_resume,
+    S.DESTROY: Relay.do_destroy, S.PAD: Relay.do_pad,
+}  # fmt: skip

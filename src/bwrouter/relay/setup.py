@@ -1,0 +1,197 @@
+"""Building circuits: answering CREATE, and extending to the next hop (protocol sections 3 to 5)."""
+
+from ..platform import clock, ffi, net, sodium
+from ..wire import address, handshake, noise
+from ..wire import descriptor as D
+from ..wire import sizes as S
+from . import circuit as C
+
+RETRY_MS = 1000
+TRIES = 3
+ANSWER_MS = 4000  # for so long, at least, a repeated CREATE is answered again
+SEEN_MOST = 4096  # ephemeral keys remembered against replayed CREATEs, in two generations
+
+
+class Pending:
+    """An EXTEND waiting for its CREATED."""
+
+    def __init__(self, packet_args, sockaddr, link_key):
+        self.packet_args = packet_args  # (obfuscation key of the next hop, our circuit id, Noise message 1)
+        self.sockaddr = sockaddr
+        self.link_key = link_key
+        self.tries = 0
+        self.at = clock.ms()
+
+
+class Setup:
+    """Handshakes of one relay. `send(datagram, sockaddr)` sends; `count(name)` counts a drop."""
+
+    def __init__(self, table, static_secret, obf_key, send, count):
+        self.table = table
+        self.secret = static_secret
+        self.public = sodium.x25519_public(static_secret)
+        self.obf = obf_key
+        self.mac_key = handshake.create_mac_key(obf_key)
+        self.send = send
+        self.count = count
+        self.gateway_keys = []
+        self.own = []  # (prefix, bits) never extended to
+        self.pending = []  # circuits with an EXTEND under way
+        self._seen = {}
+        self._seen_before = {}
+        self._answers = {}  # ephemeral key: (CREATED, sockaddr), for a few seconds
+        self._answers_at = clock.ms()
+
+    # -- answering -----------------------------------------------------------
+
+    def on_create(self, packet, sockaddr):
+        """A datagram whose header (already unmasked) has circuit id zero. Returns the new circuit or None."""
+        if len(packet) < S.CREATE_MIN:
+            return self.count("create-short")
+        if sodium.shorthash(self.mac_key, packet[:16]) != packet[16:24]:
+            return self.count("link-mac")
+        try:
+            cookie, noise1 = handshake.parse_create(handshake.unmask_body(packet, self.obf))
+        except handshake.Malformed:
+            return self.count("create-malformed")
+        ephemeral = noise1[:32]
+        if self._replayed(ephemeral):
+            # The initiator repeats a CREATE whose answer got lost: say the same again, to the same address only.
+            before = self._answers.get(ephemeral)
+            if before is not None and before[1] == sockaddr:
+                self.send(before[0], sockaddr)
+                return None
+            return self.count("create-replayed")
+        responder = noise.Responder(self.secret, self.public)
+        try:
+            origin, flags, when, link_key, reply_obf = handshake.parse_payload1(responder.read(noise1))
+        except sodium.CryptoError:
+            return self.count("create-noise")
+        except handshake.Malformed:
+            return self.count("create-version")
+        if clock.is_set() and abs(clock.unix() - when) > S.CLOCK_SKEW:
+            return self.count("create-time")
+        c = self.table.add(origin)
+        if c is None:
+            return self.count("table-full")
+        noise2 = responder.write(handshake.payload2(clock.unix()))
+        forward, backward = responder.keys
+        k = c.k
+        ffi.poke(k + C.K_F, forward)
+        ffi.poke(k + C.K_B, backward)
+        ffi.poke(k + C.P_OBF, reply_obf)
+        ffi.poke(k + C.P_MAC_B, handshake.backward_mac_key(link_key))
+        ffi.poke(k + C.P_ADDR, sockaddr)
+        C.set_prev(c, packet[8:16])
+        reply = handshake.created(reply_obf, packet[8:16], c.own_cid, link_key, noise2, len(packet))
+        self._answers[ephemeral] = (reply, sockaddr)
+        self.send(reply, sockaddr)
+        return c
+
+    def _replayed(self, ephemeral):
+        if ephemeral in self._seen or ephemeral in self._seen_before:
+            return True
+        if len(self._seen) >= SEEN_MOST // 2:
+            self._seen_before = self._seen
+            self._seen = {}
+        self._seen[ephemeral] = True
+        return False
+
+    # -- extending -----------------------------------------------------------
+
+    def extend(self, c, payload):
+        """Start an EXTEND of `c`. Returns 0, or the error code to answer."""
+        if c.next != C.NEXT_NONE:
+            # A repeated EXTEND is still under way, or its answer is said again (relay.do_extend).
+            return 0 if c.next == C.NEXT_WAITING else S.E_EXTENDED
+        if len(payload) < S.EXTEND_SIZE:
+            return S.E_MALFORMED
+        raw = payload[: S.DESCRIPTOR]
+        link_key = payload[S.DESCRIPTOR : S.DESCRIPTOR + S.LINK_KEY]
+        noise1 = payload[S.DESCRIPTOR + S.LINK_KEY : S.EXTEND_SIZE]
+        try:
+            d = D.verify(raw, self.gateway_keys, clock.unix() if clock.is_set() else 0)
+        except D.BadDescriptor as e:
+            return e.code
+        where = self._reach(d)
+        if where is None:
+            return S.E_ADDRESS
+        c.next_cid = self.table.new_cid(self.table.backward, c)
+        c.next = C.NEXT_WAITING
+        k = c.k
+        ffi.poke(k + C.N_OBF, d.obf)
+        ffi.poke(k + C.N_MAC_F, link_key)
+        ffi.poke(k + C.N_MAC_B, handshake.backward_mac_key(link_key))
+        ffi.poke(k + C.N_ADDR, where)
+        c.extend = Pending((d.obf, c.next_cid, noise1), where, link_key)
+        self.pending.append(c)
+        self._try(c)
+        return 0
+
+    def other_next(self, c, payload):
+        """Whether an EXTEND names another link key than the one that `c` was extended with."""
+        return payload[S.DESCRIPTOR : S.DESCRIPTOR + S.LINK_KEY] != ffi.peek(c.k + C.N_MAC_F, S.LINK_KEY)
+
+    def _reach(self, d):
+        """sockaddr of the descriptor's first address that may be spoken to, or None."""
+        if d.port4 and not address.refused(d.v4, self.own):
+            return net.pack_addr(net.ip_text(d.v4), d.port4)
+        if d.port6 and not address.refused(d.v6, self.own):
+            return net.pack_addr(net.ip_text(d.v6), d.port6)
+        return None
+
+    def _try(self, c, cookie=None):
+        p = c.extend
+        p.tries += 1
+        p.at = clock.ms()
+        self.send(handshake.create(p.packet_args[0], p.packet_args[1], p.packet_args[2], cookie), p.sockaddr)
+
+    def on_reply(self, c, packet):
+        """A handshake packet to a circuit that waits for one. Returns Noise message 2 when the circuit is extended."""
+        mac = sodium.shorthash(handshake.backward_mac_key(c.extend.link_key), packet[:16])
+        if mac != packet[16:24]:
+            if sodium.shorthash(self.mac_key, packet[:16]) != packet[16:24]:
+                return self.count("link-mac")
+        try:
+            kind, value = handshake.parse_reply(handshake.unmask_body(packet, self.obf))
+        except handshake.Malformed:
+            return self.count("created-malformed")
+        if kind == "cookie":
+            if c.extend.tries < TRIES:
+                self._try(c, value)
+            return None
+        if mac != packet[16:24]:
+            return self.count("link-mac")
+        C.set_next(c, packet[8:16])
+        c.next = C.NEXT_READY
+        c.extended = value
+        c.extend = None
+        self.pending.remove(c)
+        return value
+
+    def tick(self):
+        """Repeat or give up EXTENDs. Returns the circuits that got no answer."""
+        failed = []
+        now = clock.ms()
+        if clock.diff(now, self._answers_at) > ANSWER_MS:
+            self._answers = {}
+            self._answers_at = now
+        for c in list(self.pending):
+            if clock.diff(now, c.extend.at) >= RETRY_MS:
+                if c.extend.tries >= TRIES:
+                    self.forget(c)
+                    failed.append(c)
+                else:
+                    # The same message 1: a relay that has answered it already drops the copy as replayed, so each
+                    # try that got through counts once.
+                    self._try(c)
+        return failed
+
+    def forget(self, c):
+        """Undo an EXTEND that is under way."""
+        if c.extend is not None:
+            self.pending.remove(c)
+            self.table.drop_cid(self.table.backward, c.next_cid)
+            c.next_cid = None
+            c.extend = None
+            c.next = C.NEXT_NONE

@@ -1,0 +1,146 @@
+"""The operating system behind its narrow interface, on the runtime that runs this."""
+
+import struct
+
+from harness import raises
+
+from bwrouter.platform import arena, config, ffi, files, http, mmsg, net, sodium
+
+ALLOWED = ("sodium_init", "crypto_stream_chacha20_ietf", "crypto_shorthash", "crypto_aead_chacha20poly1305_ietf",
+           "crypto_scalarmult_curve25519", "crypto_sign_ed25519", "crypto_generichash", "crypto_auth_hmacsha256",
+           "crypto_hash_sha256", "crypto_pwhash")  # fmt: skip
+
+
+def test_symbols_are_within_the_minimal_libsodium():
+    for name in sodium.SYMBOLS:
+        assert name.startswith(ALLOWED), name
+    raises(OSError, ffi.func, sodium.LIB, "i", "no_such_symbol_anywhere", "")
+
+
+def test_rfc_8439():
+    key = bytes(range(0x80, 0xA0))
+    nonce = bytes([7, 0, 0, 0, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47])
+    ad = bytes([0x50, 0x51, 0x52, 0x53, 0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7])
+    text = (b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, "
+            b"sunscreen would be it.")  # fmt: skip
+    sealed = sodium.aead_seal(key, nonce, ad, text)
+    assert sealed[:8] == b"\xd3\x1a\x8d\x34\x64\x8e\x60\xdb"
+    assert sealed[-16:] == b"\x1a\xe1\x0b\x59\x4f\x09\xe2\x6a\x7e\x90\x2e\xcb\xd0\x60\x06\x91"
+    assert sodium.aead_open(key, nonce, ad, sealed) == text
+    for at in (0, 50, len(sealed) - 1):
+        bad = bytearray(sealed)
+        bad[at] ^= 1
+        raises(sodium.CryptoError, sodium.aead_open, key, nonce, ad, bytes(bad))
+    raises(sodium.CryptoError, sodium.aead_open, key, nonce, ad, b"short")
+    raises(ValueError, sodium.aead_seal, key[:31], nonce, ad, text)
+
+
+def test_siphash_and_x25519_vectors():
+    # SipHash-2-4 paper, appendix A; RFC 7748, section 6.1
+    assert sodium.shorthash(bytes(range(16)), bytes(range(15))) == b"\xe5\x45\xbe\x49\x61\xca\x29\xa1"
+    a = b"\x77\x07\x6d\x0a\x73\x18\xa5\x7d\x3c\x16\xc1\x72\x51\xb2\x66\x45\xdf\x4c\x2f\x87\xeb\xc0\x99\x2a\xb1\x77\xfb\xa5\x1d\xb9\x2c\x2a"
+    assert sodium.x25519_public(a)[:8] == b"\x85\x20\xf0\x09\x89\x30\xa7\x54"
+    raises(sodium.CryptoError, sodium.x25519, a, bytes(32))
+
+
+def test_arena_is_low_and_views_agree():
+    a = arena.take(5000)
+    assert 0 < a and a + 8192 <= 1 << 30
+    h = ffi.le16(a, 8)
+    h[0] = 0x1234
+    h[3] = 0xBEEF
+    assert ffi.peek(a, 8) == b"\x34\x12\0\0\0\0\xef\xbe"
+    ffi.poke(a, struct.pack("<H", 777))
+    assert h[0] == 777
+    b = ffi.u8(a, 16)
+    b[15] = 9
+    assert h[7] == 0x0900
+    w = ffi.u32(a + 16, 2)
+    w[1] = 5
+    assert ffi.peek(a + 16, 8) == struct.pack("II", 0, 5)
+    p = arena.Pool(64, 3)
+    taken = [p.take(), p.take(), p.take()]
+    assert p.take() == 0 and taken[1] - taken[0] == 64
+    ffi.poke(taken[1], b"secret")
+    p.give(taken[1])
+    assert p.take() == taken[1] and ffi.peek(taken[1], 6) == bytes(6)
+
+
+def test_batches_over_loopback():
+    a = net.udp_socket(0, "::1")
+    b = net.udp_socket(0, "::1")
+    tx = mmsg.Batch(8)
+    rx = mmsg.Batch(8)
+    try:
+        ffi.poke(tx.names, net.pack_addr("::1", net.local_port(b)))
+        for i in range(5):
+            ffi.poke(tx.base + i * 2048, bytes([i]) * (100 + i))
+            tx.put(tx.base + i * 2048, 100 + i, tx.names)
+        tx.flush(a)
+        poller = net.Poller([a, b])
+        assert poller.wait(1000) == 1 and poller.ready(1) and not poller.ready(0)
+        assert rx.receive(b, 8) == 5
+        for i in range(5):
+            assert rx.length[mmsg.LEN + i * mmsg.U32] == 100 + i
+            assert ffi.peek(rx.base + i * 2048, 100 + i) == bytes([i]) * (100 + i)
+        assert net.unpack_addr(ffi.peek(rx.names, 28)) == (net.ip_bytes("::1"), net.local_port(a))
+        assert rx.receive(b, 8) == 0
+        raises(net.NetError, net.udp_socket, net.local_port(b), "::1")
+    finally:
+        net.close(a)
+        net.close(b)
+
+
+def test_addresses_in_text():
+    assert net.unpack_addr(net.pack_addr("198.18.0.9", 51900)) == (b"\xc6\x12\x00\x09", 51900)
+    assert net.ip_text(net.ip_bytes("2001:2::1")) == "2001:2::1"
+    for bad in ("", "1.2.3", "1.2.3.4.5", "::g", "host"):
+        raises(ValueError, net.ip_bytes, bad)
+
+
+def test_unix_datagrams_carry_descriptors():
+    import os
+
+    folder = "/tmp/bwrouter-test-%d" % (ffi.addr(bytearray(1)) & 0xFFFFFF)
+    files.make_dirs(folder)
+    a = net.UnixDatagram(folder + "/a")
+    b = net.UnixDatagram(folder + "/b")
+    try:
+        assert b.recv() == (None, -1)
+        assert a.send(folder + "/b", b"plain") and b.recv() == (b"plain", -1)
+        assert a.send(folder + "/b", b"with fd", a.fd)
+        data, fd = b.recv()
+        assert data == b"with fd" and fd >= 0 and fd != a.fd
+        net.close(fd)
+        assert not a.send(folder + "/nobody", b"x")
+    finally:
+        a.close()
+        b.close()
+        os.rmdir(folder)
+
+
+def test_files():
+    import os
+
+    path = "/tmp/bwrouter-test-file-%d" % (ffi.addr(bytearray(1)) & 0xFFFFFF)
+    assert files.read(path) is None
+    files.write_atomic(path, b"one")
+    files.write_atomic(path, b"two")
+    assert files.read(path) == b"two" and os.stat(path)[0] & 0o777 == 0o600
+    os.remove(path)
+    raises(OSError, files.write_atomic, "/no/such/folder/file", b"")
+
+
+def test_settings():
+    s = config.settings({"listen_port": 1000, "exit": True})
+    assert s["listen_port"] == 1000 and s["exit"] is True and s["region"] == 1
+    for name, value in (("listen_port", 0), ("listen_port", 70000), ("listen_port", "x"), ("listen_port", True),
+                        ("exit", 1), ("nonsense", 1), ("log_level", "loud"), ("gateways", {})):  # fmt: skip
+        e = raises(config.ConfigError, config.settings, {name: value})
+        assert name in str(e) and repr(value) in str(e) or name == "nonsense"
+    assert "65535" in str(raises(config.ConfigError, config.settings, {"listen_port": 0}))
+    raises(config.ConfigError, config.load, "/no/such/file")
+
+
+def test_canonical_json():
+    assert http.canonical({"b": [1, "x"], "a": {"d": True, "c": None}}) == '{"a":{"c":null,"d":true},"b":[1,"x"]}'
