@@ -1,1 +1,1 @@
-"""What a router must know of an EVM chain: hashes, signatures, typed data, proofs. Pure: no I/O, no clock, no randomness."""
+"""What a router needs of an EVM chain: hashes, signatures, typed data, proofs. Pure: no I/O, clock or randomness."""

@@ -1,8 +1,9 @@
 """EIP-712 typed structured data: domain separator, struct hash and the digest that is signed.
 
 A type is a pair (name, fields), fields a tuple of pairs (Solidity type, name). Only the atomic types and the two
-dynamic ones that the contracts use are known: address, bool, uintN, bytesN, string, bytes. Values are integers for bool and
-uintN, bytes for address and bytesN and bytes, str for string; a wrong one raises ValueError and names the field.
+dynamic ones that the contracts use are known: address, bool, uintN, bytesN, string, bytes. Values are integers for
+bool and uintN, bytes for address and bytesN and bytes, str for string;
+a wrong one raises ValueError and names the field.
 """
 
 from bwrouter.ledger.keccak import keccak256

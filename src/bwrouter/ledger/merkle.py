@@ -1,4 +1,4 @@
-"""Proofs of OpenZeppelin's StandardMerkleTree: a leaf is keccak(keccak(abi.encode(values))), a pair is sorted and hashed."""
+"""Proofs of OpenZeppelin's StandardMerkleTree: a leaf is keccak(keccak(abi.encode(values))), pairs are sorted."""
 
 from bwrouter.ledger.keccak import keccak256
 

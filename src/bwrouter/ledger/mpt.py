@@ -62,7 +62,7 @@ def storage(storage_root, slot, proof):
 
 
 def mapping_slot(key, base):
-    """The slot of a Solidity mapping's entry: `key` is padded on the left, `base` the mapping's slot (int or 32 bytes)."""
+    """The slot of a Solidity mapping's entry: `key` padded on the left, `base` the mapping's slot (int or bytes)."""
     if isinstance(base, int):
         base = base.to_bytes(32, "big")
     return keccak256(bytes(32 - len(key)) + bytes(key) + base)

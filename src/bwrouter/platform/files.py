@@ -38,6 +38,12 @@ def write_atomic(path, data, mode=0o600, sync=True):
     finally:
         _close(fd)
     os.rename(tmp, path)
+    if sync:
+        # The name, too: a key that vanishes in a power cut may hold a stake.
+        fd = _open(_c(path[: path.rfind("/") + 1] or "."), 0, 0)
+        if fd >= 0:
+            _fsync(fd)
+            _close(fd)
 
 
 def read(path):

@@ -1,0 +1,9 @@
+"""The agent: the control process of a router. It holds the keys, speaks with the gateways, and steers the relay."""
+
+
+def main(config_path):
+    """Run the agent with the settings of `config_path` until SIGTERM. Raises ConfigError for a wrong setting."""
+    from ..platform import config
+    from .agent import Agent
+
+    Agent(config.load(config_path)).run()

@@ -1,0 +1,339 @@
+"""The agent's first process: never blocks. It steers the relay's rate, keeps the tickets, and writes status.json."""
+
+import json
+
+from .. import __version__
+from ..platform import clock, config, files, net, process
+from ..platform.ffi import RUNTIME
+from . import gateways, keys, publish, rate, status
+from .exit import Exit
+from .log import Log
+from .tickets import Book
+from .worker import Worker
+
+STATUS_MS = 1000
+REDEEM_MS = 2000
+OPEN_RETRY_MS = 3000  # after a gateway failed
+RESPAWN_MS = 2000
+# A datagram on the WAN's wire beside its UDP payload: Ethernet 14, IPv4 20, UDP 8.
+OVERHEAD = 42
+
+
+class Agent:
+    def __init__(self, settings):
+        self.settings = settings
+        check_settings(settings)
+        self.log = Log("bwrouter agent", settings["log_level"])
+        files.make_dirs(settings["run_dir"], 0o770)
+        made = keys.make(settings["state_dir"])
+        if made:
+            self.log.info("new keys in " + settings["state_dir"] + ": " + ", ".join(made))
+        self.keys = keys.load(settings["state_dir"])
+        self.signals = process.Signals()
+        self.socket = net.UnixDatagram(settings["run_dir"] + "/agent.sock")
+        self.relay_path = settings["run_dir"] + "/relay.sock"
+        self.book = Book(settings["run_dir"], settings["state_dir"])
+        self.household = rate.Household(settings)
+        self.allowed = rate.LEAST_KBPS
+        self.reason = "starting"
+        self.relay_hello = None
+        self.relay_stats = None
+        self.relay_at = None
+        self.gateway_state = {}
+        self.exit = Exit(settings, self.log) if settings["exit"] else None
+        self.child = None
+        self.poller = net.Poller([self.socket.fd, self.signals.fd, -1])
+        self._busy = {}  # job: since when (ms)
+        self._wait = {}  # job: not before (ms)
+        self._spawn_at = clock.ms()
+        self._started = clock.unix()
+
+    # -- the loop ------------------------------------------------------------------
+
+    def run(self):
+        """Until SIGTERM or SIGINT; undoes what it did."""
+        self.log.info("relay %s, wallet 0x%s" % (self.keys.relay.hex(), self.keys.address.hex()))
+        self._spawn()
+        if self.exit is not None:
+            self.exit.open()
+        self.hello()
+        tick = second = clock.ms()
+        try:
+            while not self.signals.take():
+                left = rate.TICK_MS - clock.diff(clock.ms(), tick)
+                if left > 0:
+                    self.poller.wait(left)
+                    self.read_relay()
+                    self.read_child()
+                now = clock.ms()
+                self.jobs(now)
+                if clock.diff(now, tick) >= rate.TICK_MS:
+                    # A late tick does not make the following ones early.
+                    tick = clock.add(tick, rate.TICK_MS) if clock.diff(now, tick) < 2 * rate.TICK_MS else now
+                    self.steer(now)
+                if clock.diff(now, second) >= STATUS_MS:
+                    second = now
+                    self.every_second()
+        finally:
+            self.stop()
+
+    def stop(self):
+        """Leave nothing behind but keys and unredeemed tickets; the relay falls to its floor by itself."""
+        self.log.info("stopping")
+        self._save(True)
+        if self.child is not None:
+            self.child.stop()
+        if self.exit is not None:
+            self.exit.close()
+        self.socket.close()
+        self.signals.close()
+        status.remove(self.settings["run_dir"])
+
+    def steer(self, now):
+        """One tick: read the WAN's counter, tell the relay its rate."""
+        household = self.household.tick(now, self._wan_bytes(), self.allowed)
+        self.allowed, self.reason = rate.step(self.settings, self.allowed, household)
+        self.tell({"t": "rate", "kbps": self.allowed, "reason": self.reason})
+
+    def every_second(self):
+        if self.child is None or not self.child.channel.open:
+            self._respawn()
+        self._save(False)
+        try:
+            status.write(self.settings["run_dir"], self.status())
+        except OSError as error:
+            self.log.change("status", str(error))
+
+    # -- the relay -------------------------------------------------------------------
+
+    def tell(self, message):
+        return self.socket.send(self.relay_path, json.dumps(message).encode())
+
+    def hello(self):
+        """Keys and rules for the relay, with the exit's TUN."""
+        s = self.settings
+        message = {
+            "t": "hello",
+            "static": self.keys.static.hex(),
+            "obf": self.keys.obf.hex(),
+            "gateway_keys": [entry["key"] for entry in s["gateways"]],
+            "own_v4": s["public_v4"],
+            "own_v6": s["public_v6"],
+            "lan": s["lan_prefixes"],
+            "exit": self.exit is not None,
+        }
+        fd = self.exit.fd if self.exit is not None else -1
+        return self.socket.send(self.relay_path, json.dumps(message).encode(), fd)
+
+    def read_relay(self):
+        while True:
+            text, fd = self.socket.recv()
+            if text is None:
+                return
+            if fd >= 0:
+                net.close(fd)
+            try:
+                message = json.loads(text)
+                handler = _FROM_RELAY.get(message["t"])
+                if handler is not None:
+                    handler(self, message)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                self.log.change("relay message", str(error))
+
+    def on_hello(self, message):
+        self.relay_hello = message
+        self.relay_at = clock.ms()
+        if not message["ready"]:
+            self.book.relay_restarted()
+        if self.exit is not None and not message["exit"]:
+            self.exit.open()
+        if not message["ready"] or (self.exit is not None and self.exit.fd >= 0 and not message["exit"]):
+            self.hello()
+
+    def on_open(self, message):
+        answer = self.book.open(message)
+        if answer is not None:
+            self.tell(answer)
+
+    def on_meter(self, message):
+        if self.book.meter(message):
+            self._wait["redeem"] = clock.ms()
+
+    def on_stats(self, message):
+        now = clock.ms()
+        self.relay_stats = message
+        self.relay_at = now
+        own = message["bytes_out"] + OVERHEAD * message["cells_out"]
+        if self.exit is not None:
+            # What leaves through the exit's TUN goes out of the WAN too, with an Ethernet header of its own.
+            base = "/sys/class/net/" + self.settings["exit_tun"] + "/statistics/rx_"
+            own += (_counter(base + "bytes") or 0) + 14 * (_counter(base + "packets") or 0)
+        self.household.stats(now, self._wan_bytes(), own)
+
+    # -- the worker --------------------------------------------------------------------
+
+    def _spawn(self):
+        shut = (self.socket.fd, self.exit.fd if self.exit is not None else -1)
+        self.child = process.Child(lambda channel: Worker(self.settings, self.keys, channel).run(), self.signals, shut)
+        self.poller.set(2, self.child.channel.fd)
+        self._busy = {}
+
+    def _respawn(self):
+        if clock.diff(clock.ms(), self._spawn_at) < RESPAWN_MS:
+            return
+        self._spawn_at = clock.ms()
+        self.log.warning("the gateway process ended; starting it again")
+        if self.child is not None:
+            self.poller.set(2, -1)
+            self.child.stop()
+            self.child = None
+        try:
+            self._spawn()
+        except net.NetError as error:
+            self.log.error(str(error))
+
+    def read_child(self):
+        while self.child is not None and self.child.channel.open:
+            text = self.child.channel.recv()
+            if text is None:
+                break
+            message = json.loads(text)
+            if message["t"] == "state":
+                self.gateway_state = message
+            elif message["t"] == "idle":
+                self._busy.pop(message["job"], None)
+            else:
+                self.on_results(message)
+        if self.child is not None and not self.child.channel.open:
+            self.poller.set(2, -1)
+
+    def on_results(self, message):
+        if message.get("error"):
+            job = "open" if message["t"] == "opened" else "redeem"
+            self._wait[job] = clock.add(clock.ms(), OPEN_RETRY_MS)
+            return
+        if message["t"] == "opened":
+            answers = self.book.opened(message["results"], message["gateway"])
+        else:
+            answers = self.book.redeemed(message["results"], message["gateway"])
+        for answer in answers:
+            self.tell(answer)
+
+    def jobs(self, now):
+        """Give the worker what waits: opens at once, redeems every REDEEM_MS or when a ticket ends."""
+        if self.child is None or not self.child.channel.open:
+            return
+        if self._due("open", now):
+            _, tickets = self.book.to_open()
+            if tickets:
+                self._order("open", {"t": "open", "tickets": tickets}, now, 0)
+        if self._due("redeem", now):
+            for answer in self.book.finish():
+                self.tell(answer)
+            gateway, items = self.book.to_redeem()
+            if items:
+                self._order("redeem", {"t": "redeem", "gateway": gateway, "items": items}, now, REDEEM_MS)
+            else:
+                self._wait["redeem"] = clock.add(now, REDEEM_MS)
+
+    def _due(self, job, now):
+        return job not in self._busy and (job not in self._wait or clock.diff(now, self._wait[job]) >= 0)
+
+    def _order(self, job, message, now, pause):
+        if self.child.channel.send(json.dumps(message).encode()):
+            self._busy[job] = now
+            self._wait[job] = clock.add(now, pause)
+
+    # -- what is shown and kept ----------------------------------------------------------
+
+    def _save(self, ending):
+        try:
+            self.book.save(ending)
+            self.log.change("tickets", "")
+        except OSError as error:
+            self.log.change("tickets", str(error))
+
+    def _wan_bytes(self):
+        return _counter("/sys/class/net/" + self.settings["wan"] + "/statistics/tx_bytes")
+
+    def status(self):
+        """Raw numbers and reason codes for status.json."""
+        relay = None
+        if self.relay_stats is not None:
+            relay = dict(self.relay_stats)
+            relay["age_ms"] = clock.diff(clock.ms(), self.relay_at)
+        state = self.gateway_state
+        return {
+            "time": clock.unix(),
+            "started": self._started,
+            "pid": process.pid(),
+            "version": __version__,
+            "runtime": RUNTIME,
+            "relay_id": self.keys.relay.hex(),
+            "wallet": "0x" + self.keys.address.hex(),
+            "payout": self.settings["payout"] or "0x" + self.keys.address.hex(),
+            "region": self.settings["region"],
+            "rate": {
+                "allowed_kbps": self.allowed,
+                "household_kbps": self.household.kbps,
+                "reason": self.reason,
+                "uplink_kbps": self.settings["uplink_kbps"],
+                "limit_kbps": rate.limit_kbps(self.settings)[0],
+                "wan_tx_bytes": self._wan_bytes(),
+            },
+            "relay": relay,
+            "gateways": state.get("gateways", []),
+            "stake": {
+                "chain": state.get("stake"),
+                "error": state.get("stake_error", ""),
+                "tx": state.get("tx", ""),
+                "wanted_wei": self.settings["stake_wei"],
+            },
+            "tickets": {
+                "asked": len(self.book.asked),
+                "held": len(self.book.held),
+                "unredeemed_units": self.book.unredeemed(),
+                "redeemed_units": self.book.redeemed_units,
+                "refused": self.book.refused,
+            },
+            "earnings": state.get("earnings"),
+            "exit": {
+                "enabled": self.exit is not None,
+                "error": self.exit.error if self.exit is not None else "",
+                "tun": self.settings["exit_tun"] if self.exit is not None else "",
+            },
+        }
+
+
+_FROM_RELAY = {
+    "hello": Agent.on_hello,
+    "open": Agent.on_open,
+    "meter": Agent.on_meter,
+    "stats": Agent.on_stats,
+}
+
+
+def check_settings(settings):
+    """What the table of settings cannot say. Raises ConfigError."""
+    from . import policy, registration
+
+    try:
+        gateways.check(settings)
+        if not settings["stake_wei"].isdigit():
+            raise ValueError("setting stake_wei: %r is not allowed; it wants decimal digits" % settings["stake_wei"])
+        if settings["payout"]:
+            registration.address_bytes(settings["payout"], "setting payout")
+        policy.ruleset(settings)
+        if settings["public_v4"] or settings["public_v6"]:
+            publish.addresses(settings)
+    except ValueError as error:
+        raise config.ConfigError(str(error))
+
+
+def _counter(path):
+    """A kernel counter, or None when it cannot be read."""
+    text = files.read(path)
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,42 @@
+"""The router's own descriptor (protocol section 5), the part that the relay signs."""
+
+from ..platform import net
+from ..wire import descriptor
+from . import policy
+
+LIFETIME_S = 7200  # a descriptor is good for so long ...
+REFRESH_S = 3600  # ... and is replaced after so long
+
+
+def own_descriptor(keys, settings, until):
+    """213 bytes, valid until unix second `until`. Raises ValueError when no address is set or one is malformed."""
+    v4, v6 = addresses(settings)
+    port = settings["listen_port"]
+    made = descriptor.Descriptor(
+        keys.relay,
+        keys.static_public,
+        keys.obf,
+        v4,
+        port if any(v4) else 0,
+        v6,
+        port if any(v6) else 0,
+        settings["region"],
+        descriptor.EXIT if settings["exit"] else 0,
+        settings["rate_kbps"],
+        policy.digest(settings) if settings["exit"] else bytes(16),
+        until,
+    )
+    return made.sign(keys.identity)
+
+
+def addresses(settings):
+    """(4 bytes, 16 bytes) of the router's public addresses, zero for none. Raises ValueError that names the setting."""
+    v4 = net.ip_bytes(settings["public_v4"]) if settings["public_v4"] else bytes(4)
+    v6 = net.ip_bytes(settings["public_v6"]) if settings["public_v6"] else bytes(16)
+    if len(v4) != 4:
+        raise ValueError("setting public_v4: %r is no IPv4 address" % settings["public_v4"])
+    if len(v6) != 16:
+        raise ValueError("setting public_v6: %r is no IPv6 address" % settings["public_v6"])
+    if not any(v4) and not any(v6):
+        raise ValueError("neither public_v4 nor public_v6 is set: nobody could reach this relay")
+    return v4, v6

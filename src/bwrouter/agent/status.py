@@ -1,0 +1,76 @@
+"""run_dir/status.json: written by the agent once a second, read by `bwrouter status` and LuCI: raw numbers."""
+
+import json
+import os
+
+from ..platform import files
+
+STALE_S = 5
+
+
+def path(run_dir):
+    return run_dir + "/status.json"
+
+
+def write(run_dir, status):
+    """Replace the file; RAM, so it is not synced. Raises OSError."""
+    files.write_atomic(path(run_dir), json.dumps(status).encode(), 0o644, False)
+
+
+def remove(run_dir):
+    try:
+        os.remove(path(run_dir))
+    except OSError:
+        pass
+
+
+def read(run_dir):
+    """The last status, or None when there is none or it is damaged."""
+    text = files.read(path(run_dir))
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return None
+
+
+def lines(status, now):
+    """The status in words, a list of lines. `now`: unix seconds."""
+    rate, tickets, stake = status["rate"], status["tickets"], status["stake"]
+    chain = stake["chain"] or {}
+    out = [
+        "relay     %s (%s, %s)" % (status["relay_id"], status["version"], status["runtime"]),
+        "wallet    %s, payout %s, region %d" % (status["wallet"], status["payout"], status["region"]),
+        "rate      %d kbit/s of at most %d (%s), household %s kbit/s"
+        % (
+            rate["allowed_kbps"],
+            rate["limit_kbps"],
+            rate["reason"],
+            "?" if rate["household_kbps"] is None else rate["household_kbps"],
+        ),
+        "stake     %s wei, %s" % (chain.get("stake", "?"), stake["error"] or chain.get("state", "not known yet")),
+        "tickets   %d held, %d units not redeemed yet, %d redeemed since the start"
+        % (tickets["held"], tickets["unredeemed_units"], tickets["redeemed_units"]),
+    ]
+    relay = status["relay"]
+    if relay is None:
+        out.append("cells     the relay has not been heard")
+    else:
+        out.append(
+            "cells     %d circuits, %d cells in, %d out, %d sessions"
+            % (relay["circuits"], relay["cells_in"], relay["cells_out"], relay["sessions"])
+        )
+    for gateway in status["gateways"]:
+        good = "published" if gateway["published_until"] > now else "reachable"
+        out.append("gateway   %s: %s" % (gateway["url"], gateway["error"] or good))
+    earnings = status["earnings"]
+    if earnings:
+        out.append(
+            "earnings  %s wei in all, %s claimed, balance %s"
+            % (earnings.get("cumulative_wei"), earnings.get("claimed_wei"), earnings.get("balance_wei"))
+        )
+    if status["exit"]["enabled"]:
+        out.append("exit      %s: %s" % (status["exit"]["tun"], status["exit"]["error"] or "open"))
+    age = now - status["time"]
+    if age > STALE_S:
+        out.insert(0, "the agent is not running: this is %d s old" % age)
+    return out

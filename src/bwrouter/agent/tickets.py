@@ -1,0 +1,188 @@
+"""Tickets that the relay opened and has not been paid for: the router's claim on money, kept through crashes.
+
+Each entry has what the gateway needs to redeem it. The book is written to `run_dir` (RAM) whenever it changed and to
+`state_dir` (flash) at most once an hour and at the end; a redeem is cumulative, so repeating one does no harm.
+"""
+
+import json
+
+from ..platform import clock, files
+
+FILE = "tickets.json"
+MOST = 4096  # tickets; the relay repeats what is not taken
+FLASH_MS = 3_600_000
+BATCH = 64  # tickets of one request
+# Refusals of the gateway that can never turn into a yes.
+FINAL_CODES = ("unknown", "elsewhere", "index", "preimage", "forged", "expired", "units", "region", "spent")
+
+
+def receipt_units(receipt):
+    """The relay's units in all that a receipt (hex) names; 0 for none. Layout: docs/architecture.md."""
+    return int.from_bytes(bytes.fromhex(receipt[132:148]), "little") if receipt else 0
+
+
+class Book:
+    """`asked`: tickets to open, by id (hex). `held`: opened ones, [gateway's key or "", units, index, preimage,
+    redeemed index, whether the relay is through with it]."""
+
+    def __init__(self, run_dir, state_dir):
+        self.run_file = run_dir + "/" + FILE
+        self.state_file = state_dir + "/" + FILE
+        self.asked = {}
+        self.held = {}
+        self.redeemed_units = 0  # since the start
+        self.receipts = {}  # gateway's key: its receipt for the most units, hex
+        self.refused = {}  # code: how many, since the start
+        self._dirty = False
+        self._flash_dirty = False
+        self._flash_at = clock.ms()
+        self._load()
+
+    def _load(self):
+        for file in (self.state_file, self.run_file):
+            text = files.read(file)
+            try:
+                book = json.loads(text) if text else {}
+                for gateway in book.get("receipts", {}):
+                    self._keep_receipt(gateway, book["receipts"][gateway])
+                entries = book.get("tickets", {})
+                for id in entries:
+                    gateway, units, index, preimage, redeemed, final = entries[id]
+                    if id not in self.held or self.held[id][2] < index:
+                        self.held[id] = [gateway, units, index, preimage, redeemed, final]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # a damaged file: what the other one has must do
+        self._flash_dirty = bool(self.held)
+
+    # -- what the relay says ---------------------------------------------------
+
+    def open(self, message):
+        """An `open` of the relay. The answer if it is known already, else None. Raises KeyError when malformed."""
+        id = message["id"]
+        if id in self.held:
+            return {"t": "opened", "id": id, "ok": True, "units": self.held[id][1]}
+        ticket = {name: message[name] for name in ("key", "anchor", "output", "units")}
+        if id in self.asked or len(self.asked) + len(self.held) < MOST:
+            self.asked[id] = ticket
+        return None
+
+    def meter(self, message):
+        """A `meter` of the relay: True when it is the last of its ticket. Raises KeyError when malformed."""
+        id, index, final = message["id"], message["index"], bool(message["final"])
+        entry = self.held.get(id)
+        if entry is None:
+            # Not in the book (it was lost, or the relay missed the last answer): the gateway knows.
+            if len(self.held) >= MOST:
+                return False
+            entry = self.held[id] = ["", 0, 0, "", 0, False]
+        if index > entry[2]:
+            entry[2], entry[3] = index, message["preimage"]
+            self._dirty = True
+        if final and not entry[5]:
+            entry[5] = True
+            self._dirty = True
+        return final
+
+    def relay_restarted(self):
+        """The relay forgot its circuits: what is held is all there will be."""
+        for entry in self.held.values():
+            entry[5] = True
+        self.asked = {}
+        self._dirty = True
+
+    # -- what the gateway says ---------------------------------------------------
+
+    def to_open(self):
+        """Up to BATCH tickets to ask about: (ids, tickets)."""
+        ids = sorted(self.asked)[:BATCH]
+        return ids, [self.asked[id] for id in ids]
+
+    def to_redeem(self):
+        """Up to BATCH readings that the gateway has not confirmed, of one gateway: (its key, items)."""
+        gateway, items = None, []
+        for id in sorted(self.held):
+            owner, _, index, preimage, redeemed, _ = self.held[id]
+            if index > redeemed and (gateway is None or owner == gateway) and len(items) < BATCH:
+                gateway = owner
+                items.append({"id": id, "index": index, "preimage": preimage})
+        return gateway, items
+
+    def opened(self, results, gateway):
+        """Results of POST /v1/open by `gateway` (its key, hex). Returns the messages for the relay."""
+        answers = []
+        for result in results:
+            id = result["id"]
+            ticket = self.asked.pop(id, None)
+            if ticket is None:
+                continue
+            if result["ok"]:
+                self.held.setdefault(id, [gateway, ticket["units"], 0, ticket["anchor"], 0, False])
+                self._dirty = True
+                answers.append({"t": "opened", "id": id, "ok": True, "units": ticket["units"]})
+            else:
+                code = self._refuse(result)
+                answers.append({"t": "opened", "id": id, "ok": False, "code": code})
+        return answers
+
+    def redeemed(self, results, gateway):
+        """Results of POST /v1/redeem by `gateway`. Returns the messages for the relay."""
+        answers = []
+        for result in results:
+            id = result["id"]
+            entry = self.held.get(id)
+            if entry is None:
+                continue
+            self._dirty = True
+            if result["ok"]:
+                self.redeemed_units += max(0, result["index"] - entry[4])
+                self._keep_receipt(gateway, result.get("receipt"))
+                entry[4] = max(entry[4], result["index"])
+                answers.append({"t": "redeemed", "id": id, "index": result["index"]})
+                if entry[5] and entry[4] >= entry[2]:
+                    del self.held[id]
+            else:
+                code = self._refuse(result)
+                answers.append({"t": "redeemed", "id": id, "ok": False, "code": code, "index": entry[2]})
+                if code in FINAL_CODES:
+                    del self.held[id]
+        return answers
+
+    def _keep_receipt(self, gateway, receipt):
+        """Keep the receipt that names the most units: it proves what the gateway owes (docs/architecture.md)."""
+        if receipt and receipt_units(receipt) >= receipt_units(self.receipts.get(gateway)):
+            self.receipts[gateway] = receipt
+
+    def _refuse(self, result):
+        code = str(result.get("code") or "refused")
+        self.refused[code] = self.refused.get(code, 0) + 1
+        return code
+
+    def finish(self):
+        """Forget entries that are final and wholly redeemed; returns messages for the relay, which may ask again."""
+        done = [id for id in self.held if self.held[id][5] and self.held[id][4] >= self.held[id][2]]
+        answers = [{"t": "redeemed", "id": id, "index": self.held[id][4]} for id in done]
+        for id in done:
+            del self.held[id]
+            self._dirty = True
+        return answers
+
+    # -- on disk -------------------------------------------------------------------
+
+    def unredeemed(self):
+        """Units held and not confirmed."""
+        return sum([entry[2] - entry[4] for entry in self.held.values()])
+
+    def save(self, ending=False):
+        """Write to RAM what changed; to flash when it is due or the agent ends. Raises OSError."""
+        if self._dirty:
+            files.write_atomic(self.run_file, self._text(), 0o600, False)
+            self._dirty = False
+            self._flash_dirty = True
+        due = clock.diff(clock.ms(), self._flash_at) >= FLASH_MS
+        if self._flash_dirty and (due or ending) and (self.unredeemed() or files.read(self.state_file) is not None):
+            files.write_atomic(self.state_file, self._text())
+            self._flash_dirty = False
+            self._flash_at = clock.ms()
+
+    def _text(self):
+        return json.dumps({"tickets": self.held, "receipts": self.receipts}).encode()

@@ -1,0 +1,191 @@
+"""The agent's second process: everything that may wait for a gateway. It registers, publishes, opens and redeems.
+
+HTTP, TLS and name look-ups block on MicroPython, and a signature takes a tenth of a second on a small CPU; the first
+process must send a rate every 200 ms, so the two are apart (docs/decisions.md). They exchange JSON messages:
+to the worker `{"t":"open","tickets":[...]}` and `{"t":"redeem","gateway":key,"items":[...]}`, from it
+`{"t":"opened"|"redeemed","gateway":key,"results":[...]}`, the same with `"error"` instead, and `{"t":"state",...}`.
+"""
+
+import json
+
+from ..platform import clock, http, net
+from . import publish, registration
+from .gateways import Gateways, Refused
+from .log import Log
+
+STAKE_S = 60  # an active stake is looked at again after so long
+STAKE_WAIT_S = 2  # ... and one that is on its way
+REGISTER_S = 15  # between two attempts to register
+EARNINGS_S = 30
+WAIT_MS = 500
+
+
+class Worker:
+    def __init__(self, settings, keys, channel):
+        self.settings = settings
+        self.keys = keys
+        self.channel = channel
+        self.gateways = Gateways(settings)
+        self.log = Log("bwrouter agent", settings["log_level"])
+        self.stake = None
+        self.stake_error = ""
+        self.earnings = None
+        self.tx = ""
+        self._stake_at = 0
+        self._register_at = 0
+        self._earnings_at = 0
+        self._said = None
+
+    def run(self):
+        """Until the agent is gone."""
+        poller = net.Poller([self.channel.fd])
+        while self.channel.open:
+            poller.wait(WAIT_MS)
+            while True:
+                text = self.channel.recv()
+                if text is None:
+                    break
+                self.handle(json.loads(text))
+            self.upkeep()
+            self.say_state()
+
+    def handle(self, message):
+        if message["t"] == "open":
+            self.open(message["tickets"])
+        elif message["t"] == "redeem":
+            self.redeem(message["gateway"], message["items"])
+
+    # -- money -------------------------------------------------------------------
+
+    def open(self, tickets):
+        """Ask the gateways of the tickets' mint keys; what none answers for is left to be asked again."""
+        groups = {}
+        for ticket in tickets:
+            groups.setdefault(ticket["key"], []).append(ticket)
+        for key in sorted(groups):
+            self._post("opened", self.gateways.of_mint_key(key), "/v1/open", {"tickets": groups[key]})
+        self.channel.send(b'{"t":"idle","job":"open"}')
+
+    def redeem(self, gateway, items):
+        self._post("redeemed", self.gateways.of_key(gateway), "/v1/redeem", {"items": items})
+        self.channel.send(b'{"t":"idle","job":"redeem"}')
+
+    def _post(self, kind, gateways, path, body):
+        error = "no gateway answers"
+        for gateway in gateways:
+            try:
+                answer = gateway.signed(path, body, self.keys)
+                self._send({"t": kind, "gateway": gateway.key, "results": answer["results"]})
+                self.log.change(kind, "")
+                return
+            except (Refused, http.HttpError, KeyError) as failure:
+                error = str(failure)
+        self.log.change(kind, error)
+        self._send({"t": kind, "gateway": "", "results": [], "error": error})
+
+    # -- standing ------------------------------------------------------------------
+
+    def upkeep(self):
+        """Stake, descriptor and earnings, whatever is due; one failing gateway does not hold up another."""
+        ready = self.gateways.ready()
+        for gateway in self.gateways.all:
+            self.log.change("gateway " + gateway.url, gateway.error)
+        if not ready:
+            return
+        try:
+            self._keep_stake(ready[0])
+        except (Refused, http.HttpError, ValueError, KeyError, TypeError) as error:
+            self.stake_error = str(error)
+        self.log.change("stake", self.stake_error)
+        if self.stake and self.stake.get("state") == "active":
+            for gateway in ready:
+                self._keep_published(gateway)
+            self._keep_earnings(ready[0])
+
+    def _keep_stake(self, gateway):
+        now = clock.unix()
+        active = self.stake is not None and self.stake.get("state") == "active"
+        if abs(now - self._stake_at) < (STAKE_S if active else STAKE_WAIT_S):
+            return
+        self._stake_at = now
+        self.stake = gateway.call("GET", "/v1/stake/" + self.keys.relay.hex())
+        if self.stake.get("state") != "none":
+            self.stake_error = "" if self.stake["state"] == "active" else "the stake is " + self.stake["state"]
+            return
+        if self.settings["stake_wei"] == "0":
+            self.stake_error = "not registered, and stake_wei is 0: set the stake to hold"
+            return
+        if abs(now - self._register_at) < REGISTER_S:
+            return
+        self._register_at = now
+        nonces = gateway.call("GET", "/v1/nonces/0x" + self.keys.address.hex())
+        body = registration.register(self.keys, self.settings, gateway.info, nonces, gateway.now())
+        self.tx = str(gateway.call("POST", "/v1/register", http.canonical(body)).get("tx"))
+        self.stake_error = ""
+        self._stake_at = 0
+        self.log.info("registration sent: " + self.tx)
+
+    def _keep_published(self, gateway):
+        now = gateway.now()
+        if gateway.published_until and now < gateway.published_at + publish.REFRESH_S:
+            return
+        if now < gateway.retry_at:
+            return
+        try:
+            until = now + publish.LIFETIME_S
+            part = publish.own_descriptor(self.keys, self.settings, until)
+            full = gateway.signed("/v1/descriptors", {"descriptor": part.hex()}, self.keys)["descriptor"]
+            if bytes.fromhex(full)[: len(part)] != part:
+                raise ValueError("it answered with another descriptor than was sent")
+            gateway.published_until, gateway.published_at = until, now
+            self.log.info("descriptor published at " + gateway.url)
+        except (Refused, http.HttpError, ValueError, KeyError, TypeError) as error:
+            gateway.error = "descriptor: " + str(error)
+            gateway.retry_at = now + 10
+
+    def _keep_earnings(self, gateway):
+        now = clock.unix()
+        if abs(now - self._earnings_at) < EARNINGS_S:
+            return
+        self._earnings_at = now
+        try:
+            self.earnings = gateway.call("GET", "/v1/earnings/" + self.keys.relay.hex())
+        except (Refused, http.HttpError) as error:
+            self.log.debug("earnings: " + str(error))
+
+    # -- to the agent ----------------------------------------------------------------
+
+    def say_state(self):
+        state = {
+            "t": "state",
+            "stake": self.stake,
+            "stake_error": self.stake_error,
+            "tx": self.tx,
+            "earnings": self.earnings,
+            "gateways": [
+                {
+                    "url": g.url,
+                    "key": g.key,
+                    "ok": not g.error,
+                    "error": g.error,
+                    "failures": g.failures,
+                    "published_until": g.published_until,
+                    "epoch": g.info.get("epoch") if g.info else None,
+                }
+                for g in self.gateways.all
+            ],
+        }
+        text = http.canonical(state)
+        if text != self._said and self._send_text(text):
+            self._said = text
+
+    def _send(self, message):
+        return self._send_text(http.canonical(message))
+
+    def _send_text(self, text):
+        for _ in range(20):
+            if self.channel.send(text.encode()):
+                return True
+            clock.sleep_ms(50)
+        self.log.error("the agent's first process does not read: a message is lost and will be asked for again")
+        return False
