@@ -139,6 +139,13 @@ class Tunnel:
         self.tun = tun_fd
         self.poller.set(1, tun_fd)
 
+    def detach(self) -> None:
+        """Close the TUN: no packet enters the tunnel any more."""
+        if self.tun >= 0:
+            self.poller.set(1, -1)
+            net.close(self.tun)
+            self.tun = -1
+
     def step(self, timeout_ms: int = 100) -> None:
         """One turn: wait, receive, send, pay."""
         n = self.poller.wait(timeout_ms)
@@ -233,6 +240,7 @@ class Tunnel:
         """Settle with every hop (wait until each confirmed what it was paid), tear the circuit down, close the
         socket."""
         c = self.circuit
+        self.detach()
         if c is not None:
             until = time.monotonic() + patience
             ready = [h for h in c.hops if h.ready]
@@ -247,9 +255,6 @@ class Tunnel:
             self._flush()
             c.close()
         net.close(self.fd)
-        if self.tun >= 0:
-            net.close(self.tun)
-            self.tun = -1
 
     def status(self) -> dict[str, Any]:
         """Raw numbers for status files and tables."""
