@@ -73,7 +73,11 @@ lint: $(VENV) $(NODE) | $(APT) ## ruff, mypy, shellcheck, eslint, solhint, forge
 lock: ## resolve requirements.in and package.json into the lock files
 	@scripts/lock.sh
 
-NOT_YET := bench bench-relay bench-shaper bench-router bench-mint bench-contracts bench-audit ipk apk qemu
+.PHONY: bench-contracts
+bench-contracts: $(VENV) $(NODE) $(CONTRACTS) ## gas of the contracts against their goals
+	@exec $(PYTHON) bench/contracts.py
+
+NOT_YET := bench bench-relay bench-shaper bench-router bench-mint bench-audit ipk apk qemu
 .PHONY: $(NOT_YET)
 $(NOT_YET):
 	@echo "make $@: not there yet" >&2; exit 1

@@ -6,7 +6,15 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
-import {BPS, POOL_FEE_BPS, POOL_LOCKED_SHARES, PRICE_FLOOR} from "./Parameters.sol";
+import {
+    BPS,
+    POOL_FEE_BPS,
+    POOL_LOCKED_SHARES,
+    PRICE_CAP,
+    PRICE_FLOOR,
+    PRICE_UNITS,
+    TWAP_MAX_SPAN
+} from "./Parameters.sol";
 
 /// @title A region's market: x*y=k between BWT and the region's token, shares are an ERC-20.
 /// @notice Formulas are Uniswap v2's with a fee of 0.3 %, exact to the wei. Reserves are the pool's own count, so tokens
@@ -25,9 +33,18 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
     error NotReceived(uint256 expected, uint256 received);
     error ReserveOverflow();
     error BadRecipient();
+    error SpanOutOfRange(uint256 elapsed);
 
-    event Swap(address indexed sender, address indexed to, bool buy, uint256 amountIn, uint256 amountOut);
+    /// After every change. What a trade moved is in the two tokens' Transfer events.
     event Reserves(uint256 bwt, uint256 region);
+
+    /// One storage slot: a trade writes no other of the pool's own.
+    struct State {
+        uint88 reserveBwt;
+        uint88 reserveToken;
+        uint32 updatedAt; // unix seconds
+        uint48 cumulative; // sum over seconds of the price in 1 / PRICE_UNITS BWT; wraps
+    }
 
     IERC20 public immutable bwt;
     IERC20 public immutable token;
@@ -35,11 +52,7 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
     uint256 private constant FEE_FACTOR = BPS - POOL_FEE_BPS;
     address private constant NOBODY = address(0xdead);
 
-    uint112 private _reserveBwt;
-    uint112 private _reserveToken;
-    uint32 private _updatedAt;
-    /// Sum over seconds of the price (BWT wei for 1e18 wei of the token); wraps at 2^256.
-    uint256 private _cumulative;
+    State private _state;
 
     constructor(IERC20 bwt_, IERC20 token_, string memory symbol)
         ERC20(string.concat("bwrouter pool BWT/", symbol), string.concat("LP-", symbol))
@@ -56,18 +69,28 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
     // --- views ------------------------------------------------------------------------------------------------
 
     function reserves() public view returns (uint256 reserveBwt, uint256 reserveToken, uint256 updatedAt) {
-        return (_reserveBwt, _reserveToken, _updatedAt);
+        State memory s = _state;
+        return (s.reserveBwt, s.reserveToken, s.updatedAt);
     }
 
-    /// BWT wei for 1e18 wei of the region's token, before fee.
+    /// BWT wei for 1e18 wei of the region's token, before fee; zero while the pool is empty.
     function spotPrice() public view returns (uint256) {
-        return _reserveToken == 0 ? 0 : Math.mulDiv(_reserveBwt, 1e18, _reserveToken);
+        State memory s = _state;
+        return s.reserveToken == 0 ? 0 : uint256(s.reserveBwt) * 1e18 / s.reserveToken;
     }
 
-    /// The cumulative price up to this block. TWAP = difference of two readings / seconds between them.
-    function cumulativePrice() public view returns (uint256 cumulative, uint256 time) {
+    /// The cumulative price up to this block. Keep a reading and give it to `meanPrice` later.
+    function cumulativePrice() public view returns (uint48 cumulative, uint32 time) {
+        return (_accumulated(_state), uint32(block.timestamp));
+    }
+
+    /// Time-weighted mean price since a reading of `cumulativePrice`: BWT wei for 1e18 wei of the token, rounded down to
+    /// a millionth of a BWT. Prices above PRICE_CAP count as PRICE_CAP.
+    function meanPrice(uint48 cumulative, uint32 time) external view returns (uint256) {
         unchecked {
-            return (_cumulative + spotPrice() * uint32(block.timestamp - _updatedAt), block.timestamp);
+            uint32 elapsed = uint32(block.timestamp) - time;
+            if (elapsed == 0 || elapsed > TWAP_MAX_SPAN) revert SpanOutOfRange(elapsed);
+            return uint256(uint48(_accumulated(_state) - cumulative)) * (1e18 / PRICE_UNITS) / elapsed;
         }
     }
 
@@ -77,7 +100,7 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
         view
         returns (uint256 amountOut, uint256 impactBps)
     {
-        (uint256 rIn, uint256 rOut) = _sides(tokenIn);
+        (uint256 rIn, uint256 rOut) = _sides(_state, tokenIn);
         amountOut = _outFor(amountIn, rIn, rOut);
         impactBps = _impact(amountIn, amountOut, rIn, rOut);
     }
@@ -88,7 +111,7 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
         view
         returns (uint256 amountIn, uint256 impactBps)
     {
-        (uint256 rIn, uint256 rOut) = _sides(tokenIn);
+        (uint256 rIn, uint256 rOut) = _sides(_state, tokenIn);
         amountIn = _inFor(amountOut, rIn, rOut);
         impactBps = _impact(amountIn, amountOut, rIn, rOut);
     }
@@ -102,10 +125,11 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
         before(deadline)
         returns (uint256 amountOut)
     {
-        (uint256 rIn, uint256 rOut) = _sides(tokenIn);
+        State memory s = _state;
+        (uint256 rIn, uint256 rOut) = _sides(s, tokenIn);
         amountOut = _outFor(amountIn, rIn, rOut);
         if (amountOut < minOut) revert TooLittleOut(amountOut, minOut);
-        _trade(tokenIn, amountIn, amountOut, rIn, rOut, to);
+        _trade(s, tokenIn, amountIn, amountOut, to);
     }
 
     /// Buys exactly `amountOut` of the other token for at most `maxIn` of `tokenIn`.
@@ -115,10 +139,11 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
         before(deadline)
         returns (uint256 amountIn)
     {
-        (uint256 rIn, uint256 rOut) = _sides(tokenIn);
+        State memory s = _state;
+        (uint256 rIn, uint256 rOut) = _sides(s, tokenIn);
         amountIn = _inFor(amountOut, rIn, rOut);
         if (amountIn > maxIn) revert TooMuchIn(amountIn, maxIn);
-        _trade(tokenIn, amountIn, amountOut, rIn, rOut, to);
+        _trade(s, tokenIn, amountIn, amountOut, to);
     }
 
     // --- liquidity --------------------------------------------------------------------------------------------
@@ -132,7 +157,8 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
         returns (uint256 shares, uint256 usedBwt, uint256 usedToken)
     {
         if (maxBwt == 0 || maxToken == 0) revert ZeroAmount();
-        (uint256 rBwt, uint256 rToken) = (_reserveBwt, _reserveToken);
+        State memory s = _state;
+        (uint256 rBwt, uint256 rToken) = (s.reserveBwt, s.reserveToken);
         uint256 supply = totalSupply();
         if (supply == 0) {
             (usedBwt, usedToken) = (maxBwt, maxToken);
@@ -153,8 +179,8 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
         if (shares == 0 || shares < minShares) revert TooFewShares(shares, minShares);
         _pull(bwt, usedBwt, rBwt);
         _pull(token, usedToken, rToken);
-        _update(rBwt + usedBwt, rToken + usedToken);
-        if (supply == 0) _requireFloor();
+        _update(s, rBwt + usedBwt, rToken + usedToken);
+        if (supply == 0) _requireFloor(usedBwt, usedToken);
         _mint(to, shares);
     }
 
@@ -166,23 +192,24 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
         returns (uint256 outBwt, uint256 outToken)
     {
         if (shares == 0) revert ZeroAmount();
-        (uint256 rBwt, uint256 rToken) = (_reserveBwt, _reserveToken);
+        State memory s = _state;
+        (uint256 rBwt, uint256 rToken) = (s.reserveBwt, s.reserveToken);
         uint256 supply = totalSupply();
         outBwt = Math.mulDiv(shares, rBwt, supply);
         outToken = Math.mulDiv(shares, rToken, supply);
         if (outBwt < minBwt) revert TooLittleOut(outBwt, minBwt);
         if (outToken < minToken) revert TooLittleOut(outToken, minToken);
         _burn(msg.sender, shares);
-        _update(rBwt - outBwt, rToken - outToken);
+        _update(s, rBwt - outBwt, rToken - outToken);
         bwt.safeTransfer(to, outBwt);
         token.safeTransfer(to, outToken);
     }
 
     // --- inside -----------------------------------------------------------------------------------------------
 
-    function _sides(address tokenIn) private view returns (uint256 rIn, uint256 rOut) {
-        if (tokenIn == address(bwt)) return (_reserveBwt, _reserveToken);
-        if (tokenIn == address(token)) return (_reserveToken, _reserveBwt);
+    function _sides(State memory s, address tokenIn) private view returns (uint256 rIn, uint256 rOut) {
+        if (tokenIn == address(bwt)) return (s.reserveBwt, s.reserveToken);
+        if (tokenIn == address(token)) return (s.reserveToken, s.reserveBwt);
         revert UnknownToken(tokenIn);
     }
 
@@ -203,22 +230,24 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
         return Math.mulDiv(amountIn * BPS, rOut, amountOut * rIn) - BPS;
     }
 
-    function _trade(address tokenIn, uint256 amountIn, uint256 amountOut, uint256 rIn, uint256 rOut, address to)
-        private
-    {
+    /// The state is written before tokens move; the tokens are BWT and the region's own, checked when liquidity came in.
+    function _trade(State memory s, address tokenIn, uint256 amountIn, uint256 amountOut, address to) private {
         if (amountOut == 0) revert ZeroAmount();
-        if (to == address(bwt) || to == address(token) || to == address(this)) revert BadRecipient();
-        bool buy = tokenIn == address(bwt);
-        _pull(IERC20(tokenIn), amountIn, rIn);
-        if (buy) {
-            _update(rIn + amountIn, rOut - amountOut);
-            token.safeTransfer(to, amountOut);
+        if (to == address(this)) revert BadRecipient();
+        if (tokenIn == address(bwt)) {
+            _update(s, s.reserveBwt + amountIn, s.reserveToken - amountOut);
+            _move(bwt, amountIn, token, amountOut, to);
         } else {
-            _update(rOut - amountOut, rIn + amountIn);
-            _requireFloor();
-            bwt.safeTransfer(to, amountOut);
+            (uint256 rBwt, uint256 rToken) = (s.reserveBwt - amountOut, s.reserveToken + amountIn);
+            _requireFloor(rBwt, rToken);
+            _update(s, rBwt, rToken);
+            _move(token, amountIn, bwt, amountOut, to);
         }
-        emit Swap(msg.sender, to, buy, amountIn, amountOut);
+    }
+
+    function _move(IERC20 paid, uint256 amountIn, IERC20 bought, uint256 amountOut, address to) private {
+        if (!paid.transferFrom(msg.sender, address(this), amountIn)) revert NotReceived(amountIn, 0);
+        if (!bought.transfer(to, amountOut)) revert BadRecipient();
     }
 
     /// Takes `amount` from the caller; a token that delivers less than it was asked for is refused.
@@ -228,18 +257,23 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
         if (held < reserve + amount) revert NotReceived(reserve + amount, held);
     }
 
-    function _update(uint256 rBwt, uint256 rToken) private {
-        if (rBwt > type(uint112).max || rToken > type(uint112).max) revert ReserveOverflow();
-        unchecked {
-            uint256 elapsed = uint32(block.timestamp - _updatedAt);
-            if (elapsed != 0 && _reserveToken != 0) _cumulative += spotPrice() * elapsed;
-        }
-        (_reserveBwt, _reserveToken, _updatedAt) = (uint112(rBwt), uint112(rToken), uint32(block.timestamp));
+    function _update(State memory s, uint256 rBwt, uint256 rToken) private {
+        if (rBwt > type(uint88).max || rToken > type(uint88).max) revert ReserveOverflow();
+        _state = State(uint88(rBwt), uint88(rToken), uint32(block.timestamp), _accumulated(s));
         emit Reserves(rBwt, rToken);
     }
 
-    function _requireFloor() private view {
-        uint256 price = spotPrice();
-        if (price < PRICE_FLOOR) revert BelowPriceFloor(price, PRICE_FLOOR);
+    /// The price that stood since the last change counts for every second since then.
+    function _accumulated(State memory s) private view returns (uint48) {
+        unchecked {
+            uint32 elapsed = uint32(block.timestamp) - s.updatedAt;
+            if (elapsed == 0 || s.reserveToken == 0) return s.cumulative;
+            uint256 price = uint256(s.reserveBwt) * PRICE_UNITS / s.reserveToken;
+            return s.cumulative + uint48((price < PRICE_CAP ? price : PRICE_CAP) * elapsed);
+        }
+    }
+
+    function _requireFloor(uint256 rBwt, uint256 rToken) private pure {
+        if (rBwt * 1e18 < PRICE_FLOOR * rToken) revert BelowPriceFloor(rBwt * 1e18 / rToken, PRICE_FLOOR);
     }
 }

@@ -14,6 +14,9 @@ uint256 constant REGION_GENESIS_MAX = 1_000_000e18; // most that a region's firs
 uint256 constant POOL_FEE_BPS = 30; // of the input, to the liquidity providers
 uint256 constant POOL_LOCKED_SHARES = 1_000; // shares of the first deposit that nobody owns
 uint256 constant PRICE_FLOOR = 0.001e18; // BWT wei for 1e18 wei of a region's token; the same in every region
+uint256 constant PRICE_UNITS = 1e6; // the pool's clock counts prices in millionths of a BWT
+uint256 constant PRICE_CAP = 1 << 26; // of those: a price above 67 BWT counts as 67 BWT
+uint256 constant TWAP_MAX_SPAN = 30 days; // PRICE_CAP * TWAP_MAX_SPAN < 2^48, the width of the pool's clock
 
 // Settlement
 uint256 constant PHI_BPS = 1_000; // share of what buyers spend that is burned

@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {LiquidityPool} from "../src/LiquidityPool.sol";
-import {PRICE_FLOOR} from "../src/Parameters.sol";
+import {PRICE_CAP, PRICE_FLOOR, TWAP_MAX_SPAN} from "../src/Parameters.sol";
 import {Base} from "./Base.sol";
 
 /// Delivers one percent less than it is asked to.
@@ -176,16 +176,45 @@ contract PoolTest is Base {
         yes(pool.spotPrice() >= PRICE_FLOOR, "below the floor");
     }
 
-    function test_cumulative_price_is_price_times_time() public {
+    function test_mean_price_weighs_by_time() public {
         seedPool(200e18, 100e18);
-        (uint256 c0, uint256 t0) = pool.cumulativePrice();
-        vm.warp(block.timestamp + 1000);
-        pool.swapExactIn(address(bwt), 10e18, 0, address(this), block.timestamp);
-        uint256 price = pool.spotPrice();
+        (uint48 c0, uint32 t0) = pool.cumulativePrice();
+        vm.expectRevert(abi.encodeWithSelector(LiquidityPool.SpanOutOfRange.selector, 0));
+        pool.meanPrice(c0, t0);
+        vm.warp(START + 1000);
+        eq(pool.meanPrice(c0, t0), 2e18, "constant price");
+        pool.swapExactIn(address(bwt), 100e18, 0, address(this), block.timestamp);
+        (uint48 c1, uint32 t1) = pool.cumulativePrice();
+        uint256 price = pool.spotPrice() / 1e12 * 1e12;
+        yes(price > 4e18, "price more than doubled");
         vm.warp(START + 1500);
-        (uint256 c1, uint256 t1) = pool.cumulativePrice();
-        eq(t1 - t0, 1500, "seconds");
-        eq(c1 - c0, 2e18 * 1000 + price * 500, "price times time");
+        eq(pool.meanPrice(c1, t1), price, "the later part");
+        eq(pool.meanPrice(c0, t0), (2e18 * 1000 + price * 500) / 1500, "both");
+        vm.warp(START + 30 days + 1);
+        vm.expectRevert(abi.encodeWithSelector(LiquidityPool.SpanOutOfRange.selector, 30 days + 1));
+        pool.meanPrice(c0, t0);
+    }
+
+    function test_price_clock_is_capped_and_survives_its_wrap() public {
+        yes(PRICE_CAP * TWAP_MAX_SPAN < 1 << 48, "span");
+        seedPool(1_000_000e18, 1e18);
+        for (uint256 i = 1; i <= 3; ++i) {
+            (uint48 c0, uint32 t0) = pool.cumulativePrice();
+            vm.warp(START + 29 days * i);
+            pool.swapExactIn(address(bwt), 1e18, 0, address(this), block.timestamp);
+            eq(pool.meanPrice(c0, t0), PRICE_CAP * 1e12, "capped");
+        }
+    }
+
+    /// A price that stood for no time weighs nothing, however far it was moved.
+    function test_mean_price_ignores_what_is_undone_in_the_same_block() public {
+        seedPool(200e18, 100e18);
+        (uint48 c0, uint32 t0) = pool.cumulativePrice();
+        vm.warp(START + 1000);
+        uint256 out = pool.swapExactIn(address(bwt), 100_000e18, 0, address(this), block.timestamp);
+        pool.swapExactIn(address(token), out, 0, address(this), block.timestamp);
+        uint256 mean = pool.meanPrice(c0, t0);
+        eq(mean, 2e18, "moved within a block");
     }
 
     function test_price_impact_is_shown_before_buying() public {

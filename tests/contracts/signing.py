@@ -6,6 +6,7 @@ from typing import Any
 
 from eth_account import Account
 
+REGISTRY, SETTLEMENT = "bwrouter StakeRegistry", "bwrouter Settlement"  # EIP-712 names
 REGISTER = [
     ("relayId", "bytes32"),
     ("owner", "address"),
@@ -13,6 +14,13 @@ REGISTER = [
     ("region", "uint16"),
     ("rateKbps", "uint32"),
     ("stake", "uint256"),
+    ("nonce", "uint256"),
+    ("deadline", "uint256"),
+]
+ADD_STAKE = [
+    ("relayId", "bytes32"),
+    ("funder", "address"),
+    ("amount", "uint256"),
     ("nonce", "uint256"),
     ("deadline", "uint256"),
 ]
