@@ -43,16 +43,21 @@ class Exit:
 
     def close(self):
         """Undo everything `open` did, in this process or in one that was killed."""
-        if os.system("nft delete table inet " + policy.TABLE + " 2>/dev/null"):
+        # The device first, even if a relay holds it: nothing may leave while the rules are gone.
+        quiet = " 2>/dev/null"
+        if os.system("ip link del dev " + self.settings["exit_tun"] + quiet):
+            self.log.debug("exit: there was no device " + self.settings["exit_tun"])
+        if os.system("nft delete table inet " + policy.TABLE + quiet):
             self.log.debug("exit: there was no table " + policy.TABLE)
         if self.fd >= 0:
             net.close(self.fd)
             self.fd = -1
+        files.remove(self.settings["run_dir"] + "/exit.nft")
         undo = files.read(self._undo_file)
         if undo is not None:
             for path, before in json.loads(undo):
                 _write(path, before)
-            os.remove(self._undo_file)
+            files.remove(self._undo_file)
 
     def _tun(self):
         if self.fd >= 0:

@@ -9,14 +9,14 @@ BACKOFF_MAX_S = 60
 
 
 class Refused(Exception):
-    """A gateway said no: HTTP `status`, and the problem document's `code` and `detail`."""
+    """A gateway said no: HTTP `status` and the problem document's `code`; the text has its detail too."""
 
     def __init__(self, status, answer):
         answer = answer if isinstance(answer, dict) else {}
+        code = str(answer.get("code") or "http-" + str(status))
+        super().__init__(code + ": " + str(answer.get("detail") or ""))
         self.status = status
-        self.code = str(answer.get("code") or "http-" + str(status))
-        self.detail = str(answer.get("detail") or "")
-        Exception.__init__(self, self.code + ": " + self.detail)
+        self.code = code
 
 
 class Gateway:

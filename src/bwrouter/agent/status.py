@@ -1,7 +1,6 @@
 """run_dir/status.json: written by the agent once a second, read by `bwrouter status` and LuCI: raw numbers."""
 
 import json
-import os
 
 from ..platform import files
 
@@ -18,10 +17,7 @@ def write(run_dir, status):
 
 
 def remove(run_dir):
-    try:
-        os.remove(path(run_dir))
-    except OSError:
-        pass
+    files.remove(path(run_dir))
 
 
 def read(run_dir):

@@ -55,6 +55,14 @@ def read(path):
         return None
 
 
+def remove(path):
+    """Remove a file; one that is not there is fine."""
+    try:
+        os.remove(path)
+    except OSError:
+        pass
+
+
 def make_dirs(path, mode=0o755):
     """Make `path` and its parents; existing ones are fine."""
     parts = path.split("/")

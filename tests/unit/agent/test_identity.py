@@ -121,3 +121,9 @@ def test_gateway_settings():
         dict(good, key=None),
     ):  # fmt: skip
         assert "gateways" in str(raises(ValueError, gateways.check, {"gateways": [good, entry]})), entry
+
+
+def test_a_refusal_carries_its_code():
+    error = gateways.Refused(422, {"code": "reverted", "detail": "no BWT"})
+    assert (error.status, error.code, str(error)) == (422, "reverted", "reverted: no BWT")
+    assert gateways.Refused(404, None).code == "http-404"
