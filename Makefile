@@ -7,10 +7,9 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-NATIVE := $(shell dpkg --print-architecture 2>/dev/null)
-ARCH ?= $(NATIVE)
+ARCH ?= native
 PYTHON := build/venv/bin/python
-MICROPYTHON := build/micropython/$(NATIVE)/.done
+MICROPYTHON := build/micropython/native/.done
 CONTRACT_SOURCES := $(shell find contracts -type f -not -path '*/out/*' -not -path '*/cache/*' 2>/dev/null)
 
 APT := build/.debian-packages
@@ -28,7 +27,7 @@ help: ## this list
 setup: $(APT) $(VENV) $(NODE) $(MICROPYTHON) $(CONTRACTS) ## install and build all that run and test need, once
 
 $(APT): scripts/debian-packages.sh scripts/debian-packages.txt
-	@scripts/debian-packages.sh
+	@scripts/debian-packages.sh scripts/debian-packages.txt
 	@mkdir -p $(@D) && touch $@
 
 $(VENV): requirements.lock scripts/venv.sh scripts/once.sh | $(APT)
@@ -37,15 +36,27 @@ $(VENV): requirements.lock scripts/venv.sh scripts/once.sh | $(APT)
 $(NODE): package.json package-lock.json scripts/node.sh scripts/once.sh | $(APT)
 	@scripts/node.sh
 
-build/micropython/%/.done: scripts/micropython.sh scripts/debian-source.sh scripts/once.sh | $(APT)
+RECIPE := scripts/micropython.sh scripts/debian-source.sh scripts/debian-sources.txt scripts/once.sh
+$(MICROPYTHON): $(RECIPE) | $(APT)
+	@scripts/micropython.sh native
+
+build/micropython/%/.done: $(RECIPE) build/cross/%/.done
 	@scripts/micropython.sh $*
+
+build/.debian-packages-cross: scripts/debian-packages-cross.txt $(APT)
+	@scripts/debian-packages.sh $<
+	@touch $@
+
+.PRECIOUS: build/cross/%/.done
+build/cross/%/.done: scripts/cross.sh scripts/debian-source.sh scripts/debian-sources.txt scripts/once.sh requirements-cross.txt | build/.debian-packages-cross $(VENV)
+	@scripts/cross.sh $*
 
 build/contracts/.done: $(CONTRACT_SOURCES) $(NODE) | $(VENV)
 	@$(PYTHON) contracts/build.py
 	@touch $@
 
 .PHONY: micropython
-micropython: build/micropython/$(ARCH)/.done ## MicroPython with ffi for ARCH (this machine's by default)
+micropython: build/micropython/$(ARCH)/.done ## MicroPython with ffi; ARCH=mipsel, mips, armhf, arm64, x86_64: for that router
 
 .PHONY: need-root
 need-root:
@@ -59,11 +70,14 @@ run: need-root setup ## the whole product in network namespaces for RUN_SECONDS 
 lab-clean: $(VENV) ## remove network namespaces and processes that a killed run left
 	@exec $(PYTHON) -m tests.lab.net
 
-.PHONY: test test-fast
+.PHONY: test test-fast test-cpu
 test: need-root setup ## all tests; needs root for those in network namespaces
 	@exec $(PYTHON) -m pytest $(T)
 test-fast: setup ## all tests but those marked slow (lab, faults, browser, qemu); T=PATH... for single ones
 	@exec $(PYTHON) -m pytest -m 'not slow' $(T)
+
+test-cpu: $(VENV) build/micropython/$(ARCH)/.done ## the unit tests under MicroPython of another CPU, in qemu-user; ARCH as above
+	@MICROPYTHON=build/micropython/$(ARCH)/micropython exec $(PYTHON) -m pytest -k micropython tests/unit $(T)
 
 .PHONY: lint
 lint: $(VENV) $(NODE) | $(APT) ## ruff, mypy, shellcheck, eslint, solhint, forge fmt

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# debian-packages.sh: installs what debian-packages.txt names and this machine lacks, and Node.js if there is none.
+# debian-packages.sh LIST: installs what the list file names and this machine lacks, and Node.js if there is none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ die() {
 }
 command -v dpkg-query >/dev/null || die "this machine has no dpkg: Debian 12 or later is needed"
 
-mapfile -t wanted < <(grep -v '^#' scripts/debian-packages.txt)
+mapfile -t wanted < <(grep -v '^#' "$1")
 node=$(node --version 2>/dev/null | sed 's/^v\([0-9]*\).*/\1/' || true)
 [ "${node:-0}" -ge 18 ] || wanted+=(nodejs)
 command -v npm >/dev/null || wanted+=(npm)

@@ -16,8 +16,8 @@ RANK = {"platform": 0, "ledger": 1, "wire": 2, "relay": 3, "agent": 4, "cli": 5}
 # What both runtimes have. Only platform/ may import more: there the runtimes are told apart.
 EVERYWHERE = {"array", "binascii", "collections", "errno", "gc", "hashlib", "io", "json", "math", "os", "random", "re"}
 EVERYWHERE |= {"select", "struct", "sys", "time"}
-# wire/ and ledger/ compute; they open, send, wait for and read nothing.
-PURE = {"array", "binascii", "collections", "gc", "hashlib", "json", "math", "struct"}
+# wire/ and ledger/ compute; they open, send, wait for and read nothing. Of os they may use urandom alone.
+PURE = {"array", "binascii", "collections", "gc", "hashlib", "json", "math", "os", "struct"}
 PURE_FROM_PLATFORM = {"sodium", "ffi", "arena", "consts"}
 ABSENT_METHODS = set(
     "removeprefix removesuffix ljust rjust zfill expandtabs casefold swapcase title translate format_map isalnum"
@@ -71,6 +71,8 @@ def faults(source: str, path: Path):
             dotted = ast.unparse(node)
             if dotted in ("sys.implementation", "sys.platform") and folder != "platform":
                 yield f"{line}: only platform/ may ask for {dotted}"
+            if folder in ("wire", "ledger") and dotted.startswith("os.") and dotted != "os.urandom":
+                yield f"{line}: {folder}/ does no I/O and may not use {dotted}"
             if node.attr in ABSENT_METHODS:
                 yield f"{line}: MicroPython has no method {node.attr}"
         elif isinstance(node, ast.ExceptHandler) and folder != "platform":
@@ -98,6 +100,7 @@ def test_module_keeps_the_rules(path):
         ("wire/x.py", "import bwrouter.relay.loop", "above it"),
         ("wire/x.py", "import socket", "may not import socket"),
         ("wire/x.py", "from ..platform import net", "does no I/O"),
+        ("wire/x.py", "import os\nos.open('f', 0)", "does no I/O"),
         ("agent/x.py", "import sys\nif sys.implementation.name: pass", "only platform/"),
         ("cli.py", "try:\n    import json\nexcept ImportError:\n    pass", "only platform/"),
         ("agent/x.py", "(1).to_bytes(4, byteorder='big')", "no keywords"),
