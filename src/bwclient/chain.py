@@ -1,0 +1,125 @@
+"""The buyer's access to an EVM chain: JSON-RPC, contract calls, transactions and ERC-2612 permits.
+
+Functions are named by their Solidity signature, so that no ABI file is needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import requests
+from eth_abi.abi import decode, encode
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_utils.crypto import keccak
+
+_GAS_MARGIN = 1.25
+_PERMIT = {
+    "Permit": [
+        {"name": "owner", "type": "address"},
+        {"name": "spender", "type": "address"},
+        {"name": "value", "type": "uint256"},
+        {"name": "nonce", "type": "uint256"},
+        {"name": "deadline", "type": "uint256"},
+    ]
+}
+
+
+class ChainError(Exception):
+    """The chain refused a call or gave no answer; the message says which."""
+
+
+def _types(signature: str) -> list[str]:
+    inner = signature[signature.index("(") + 1 : -1]
+    return [t for t in inner.split(",") if t]
+
+
+class Chain:
+    """One endpoint and the buyer's key."""
+
+    def __init__(self, url: str, key: bytes, timeout: float = 20.0) -> None:
+        self.url = url
+        self.account: LocalAccount = Account.from_key(key)
+        self.address: str = self.account.address
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def rpc(self, method: str, *params: Any) -> Any:
+        """One JSON-RPC call. Raises ChainError."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
+        try:
+            answer = self._session.post(self.url, json=body, timeout=self._timeout).json()
+        except (requests.RequestException, ValueError) as e:
+            raise ChainError(f"{method}: {e}") from e
+        if "error" in answer:
+            error = answer["error"]
+            raise ChainError(f"{method}: {error.get('message')} {error.get('data') or ''}".strip())
+        return answer["result"]
+
+    def chain_id(self) -> int:
+        """The chain's id."""
+        return int(self.rpc("eth_chainId"), 16)
+
+    @staticmethod
+    def data(signature: str, *arguments: Any) -> str:
+        """Call data of `name(type,type)`, 0x-hex."""
+        selector = keccak(text=signature)[:4]
+        return "0x" + (selector + encode(_types(signature), arguments)).hex()
+
+    def call(self, to: str, signature: str, returns: Sequence[str], *arguments: Any) -> tuple[Any, ...]:
+        """A read; the decoded return values."""
+        request = {"to": to, "data": self.data(signature, *arguments), "from": self.address}
+        raw = bytes.fromhex(self.rpc("eth_call", request, "latest")[2:])
+        if not raw:
+            raise ChainError(f"{signature}: {to} is no such contract")
+        return decode(list(returns), raw)
+
+    def send(self, to: str, signature: str, *arguments: Any, wait: float = 60.0) -> str:
+        """A transaction, mined; its hash. Raises ChainError when it would fail, fails, or is not mined in time."""
+        call = {"from": self.address, "to": to, "data": self.data(signature, *arguments)}
+        try:
+            gas = int(int(self.rpc("eth_estimateGas", call), 16) * _GAS_MARGIN)
+        except ChainError as e:
+            raise ChainError(f"{signature} would fail: {e}") from e
+        base = int(self.rpc("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
+        tip = 10**9
+        transaction: dict[str, Any] = {
+            "type": 2,
+            "chainId": self.chain_id(),
+            "nonce": int(self.rpc("eth_getTransactionCount", self.address, "pending"), 16),
+            "to": to,
+            "value": 0,
+            "data": call["data"],
+            "gas": gas,
+            "maxFeePerGas": 2 * base + tip,
+            "maxPriorityFeePerGas": tip,
+        }
+        signed = self.account.sign_transaction(transaction)
+        hash = str(self.rpc("eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex()))
+        deadline = time.monotonic() + wait
+        while (receipt := self.rpc("eth_getTransactionReceipt", hash)) is None:
+            if time.monotonic() > deadline:
+                raise ChainError(f"{signature}: {hash} is not mined after {wait:.0f} s")
+            time.sleep(0.1)
+        if int(receipt["status"], 16) != 1:
+            raise ChainError(f"{signature}: {hash} failed on chain")
+        return hash
+
+    def balance(self, token: str) -> int:
+        """Wei of an ERC-20 that the buyer holds."""
+        return int(self.call(token, "balanceOf(address)", ["uint256"], self.address)[0])
+
+    def allowance(self, token: str, spender: str) -> int:
+        """Wei that `spender` may take."""
+        return int(self.call(token, "allowance(address,address)", ["uint256"], self.address, spender)[0])
+
+    def permit(self, token: str, spender: str, value: int, deadline: int) -> bytes:
+        """ERC-2612 permit signed by the buyer: 65 bytes r, s, v."""
+        (name,) = self.call(token, "name()", ["string"])
+        (nonce,) = self.call(token, "nonces(address)", ["uint256"], self.address)
+        domain = {"name": name, "version": "1", "chainId": self.chain_id(), "verifyingContract": token}
+        message = {"owner": self.address, "spender": spender, "value": value, "nonce": nonce, "deadline": deadline}
+        return bytes(self.account.sign_typed_data(domain, _PERMIT, message).signature)

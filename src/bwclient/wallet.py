@@ -1,0 +1,295 @@
+"""The buyer's wallet: BWT -> region token on the pool -> deposit with the gateway -> blind tickets.
+
+Every step is decided by what chain and gateway show, so a wallet that crashed goes on where it was (`buy` again);
+an issue that may have been paid is finished by `recover`, which the constructor calls.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import requests
+from eth_account.messages import encode_defunct
+
+from bwclient import oprf
+from bwclient.chain import Chain, ChainError
+from bwclient.tickets import Store, Ticket, chain
+
+UNIT_WEI = 10**18 // 16_384
+BATCH = 256
+"""Most tickets in one issue."""
+_DEADLINE_SECONDS = 600
+_SPEND = {
+    "Spend": [
+        {"name": "gateway", "type": "address"},
+        {"name": "region", "type": "uint16"},
+        {"name": "account", "type": "address"},
+        {"name": "cumulative", "type": "uint256"},
+    ]
+}
+
+
+class WalletError(Exception):
+    """The wallet can't do what was asked; the message says why and what would help."""
+
+
+class Refused(WalletError):
+    """The gateway's answer was a problem document; `code` is its code."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(f"gateway refuses ({status} {code}): {detail}")
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Quote:
+    """Price of `token_wei` of a region's token: BWT wei, and how far above the spot price, basis points."""
+
+    token_wei: int
+    bwt_wei: int
+    impact_bps: int
+
+
+class Wallet:
+    """One buyer's key at one gateway; tickets live in `folder`. `gateway_key`: the Ed25519 key that must answer."""
+
+    def __init__(
+        self, key: bytes, gateway_url: str, rpc_url: str, folder: Path, gateway_key: bytes | None = None
+    ) -> None:
+        self.chain = Chain(rpc_url, key)
+        self.address = self.chain.address
+        self.store = Store(folder)
+        self._url = gateway_url.rstrip("/")
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self.info = self._get("/v1/info")
+        if gateway_key is not None and self.info["gateway_key"] != gateway_key.hex():
+            raise WalletError(f"gateway {self._url} has key {self.info['gateway_key']}, expected {gateway_key.hex()}")
+        self.gateway: str = self.info["account"]
+        self._settlement: str = self.info["contracts"]["settlement"]
+        self.recover()
+
+    # --- the gateway ---
+
+    def _get(self, path: str) -> Any:
+        try:
+            return self._answer(self._session.get(self._url + path, timeout=30))
+        except requests.RequestException as e:
+            raise WalletError(f"gateway {self._url}{path}: {e}") from e
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        try:
+            return self._answer(self._session.post(self._url + path, json=body, timeout=60))
+        except requests.RequestException as e:
+            raise WalletError(f"gateway {self._url}{path}: {e}") from e
+
+    @staticmethod
+    def _answer(response: requests.Response) -> Any:
+        try:
+            document = response.json()
+        except ValueError as e:
+            raise WalletError(f"gateway answers {response.status_code} without JSON") from e
+        if response.status_code != 200:
+            raise Refused(response.status_code, document.get("code", ""), document.get("detail", ""))
+        return document
+
+    def _contracts(self, region: int) -> tuple[str, str]:
+        entry = self.info["contracts"]["regions"].get(str(region))
+        if entry is None:
+            raise WalletError(f"region {region} has no pool at this gateway")
+        return entry["token"], entry["pool"]
+
+    def account(self, region: int) -> tuple[int, int]:
+        """(balance, issued) at the gateway, wei."""
+        answer = self._get(f"/v1/accounts/{self.address}/{region}")
+        return int(answer["balance_wei"]), int(answer["issued_wei"])
+
+    # --- buying ---
+
+    def quote(self, region: int, token_wei: int) -> Quote:
+        """What `token_wei` of the region's token costs now."""
+        _, pool = self._contracts(region)
+        bwt = self.info["contracts"]["token"]
+        cost, impact = self.chain.call(pool, "quoteExactOut(address,uint256)", ["uint256", "uint256"], bwt, token_wei)
+        return Quote(token_wei, cost, impact)
+
+    def swap(self, region: int, token_wei: int, slippage_bps: int = 100) -> int:
+        """Buy exactly `token_wei`, for at most the quote and `slippage_bps` more; BWT wei offered at most."""
+        _, pool = self._contracts(region)
+        bwt = self.info["contracts"]["token"]
+        most = self.quote(region, token_wei).bwt_wei * (10_000 + slippage_bps) // 10_000
+        held = self.chain.balance(bwt)
+        if held < most:
+            raise WalletError(f"{self.address} holds {held} wei of BWT, the swap may take {most}; add BWT")
+        if self.chain.allowance(bwt, pool) < most:
+            self.chain.send(bwt, "approve(address,uint256)", pool, most)
+        deadline = int(time.time()) + _DEADLINE_SECONDS
+        self.chain.send(
+            pool,
+            "swapExactOut(address,uint256,uint256,address,uint256)",
+            *(bwt, token_wei, most, self.address, deadline),
+        )
+        return most
+
+    def deposit(self, region: int, token_wei: int) -> str:
+        """Deposit region tokens with the gateway, by permit; the transaction's hash."""
+        token, _ = self._contracts(region)
+        deadline = int(time.time()) + _DEADLINE_SECONDS
+        permit = self.chain.permit(token, self._settlement, token_wei, deadline)
+        return self.chain.send(
+            self._settlement,
+            "depositWithPermit(address,uint16,address,uint256,uint256,bytes)",
+            *(self.gateway, region, self.address, token_wei, deadline, permit),
+        )
+
+    def wait_for_credit(self, region: int, token_wei: int, seconds: float = 60.0) -> int:
+        """Wait until the gateway shows a balance of `token_wei`; the balance, wei."""
+        deadline = time.monotonic() + seconds
+        while (balance := self.account(region)[0]) < token_wei:
+            if time.monotonic() > deadline:
+                raise WalletError(f"the gateway credits {balance} wei after {seconds:.0f} s, {token_wei} are needed")
+            time.sleep(0.2)
+        return balance
+
+    def buy(self, region: int, units: int, count: int, slippage_bps: int = 100) -> list[Ticket]:
+        """`count` tickets of `units`: deposits what the balance lacks, swaps what the deposit lacks, issues."""
+        need = units * count * UNIT_WEI
+        lacking = need - self.account(region)[0]
+        if lacking > 0:
+            token, _ = self._contracts(region)
+            held = self.chain.balance(token)
+            if held < lacking:
+                self.swap(region, lacking - held, slippage_bps)
+            self.deposit(region, lacking)
+            self.wait_for_credit(region, need)
+        return self.issue(region, units, count)
+
+    # --- tickets ---
+
+    def issue(self, region: int, units: int, count: int) -> list[Ticket]:
+        """`count` tickets of `units` out of the balance, stored before they are returned."""
+        tickets: list[Ticket] = []
+        while len(tickets) < count:
+            tickets += self._issue(region, units, min(BATCH, count - len(tickets)))
+        return tickets
+
+    def _issue(self, region: int, units: int, count: int) -> list[Ticket]:
+        seed = secrets.token_bytes(32)
+        issued = self.account(region)[1]
+        body = {
+            "account": self.address,
+            "region": region,
+            "units": units,
+            "blinded": [b.hex() for b in _blinded(seed, units, count)],
+            "voucher": self._voucher(region, issued + units * count * UNIT_WEI).hex(),
+            "time": int(time.time()),
+            "nonce": secrets.token_hex(16),
+        }
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+        message = encode_defunct(f"bwrouter/1 /v1/issue\n{text}".encode())
+        body["sig"] = bytes(self.chain.account.sign_message(message).signature).hex()
+        pending = self.store.begin(str(body["nonce"]), {"seed": seed.hex(), "body": body})
+        return self._finish(pending, seed, body)
+
+    def _voucher(self, region: int, cumulative: int) -> bytes:
+        domain = {
+            "name": "bwrouter Settlement",
+            "version": "1",
+            "chainId": self.info["chain_id"],
+            "verifyingContract": self._settlement,
+        }
+        message = {"gateway": self.gateway, "region": region, "account": self.address, "cumulative": cumulative}
+        return bytes(self.chain.account.sign_typed_data(domain, _SPEND, message).signature)
+
+    def _finish(self, pending: Path, seed: bytes, body: dict[str, Any]) -> list[Ticket]:
+        """Send an issue (again) and keep its tickets. A refusal means that it had no effect."""
+        try:
+            answer = self._post("/v1/issue", body)
+        except Refused as e:
+            if e.status < 500:
+                self.store.drop(pending)
+            raise
+        tickets = self._unblind(seed, body, answer)
+        self.store.finish(pending, tickets)
+        return tickets
+
+    def recover(self) -> int:
+        """Finish issues that a crash left open; the number of tickets gained.
+
+        What can't be finished now (`unfinished` says why) stays pending, unless the gateway says that it had no effect.
+        """
+        gained = 0
+        self.unfinished: list[str] = []
+        for pending in self.store.pending():
+            document = json.loads(pending.read_text(encoding="ascii"))
+            try:
+                gained += len(self._finish(pending, bytes.fromhex(document["seed"]), document["body"]))
+            except (WalletError, ChainError, oprf.BadProof, oprf.BadElement) as e:
+                self.unfinished.append(f"{pending.name}: {e}")
+        return gained
+
+    def _unblind(self, seed: bytes, body: dict[str, Any], answer: dict[str, Any]) -> list[Ticket]:
+        units, region, count = body["units"], body["region"], len(body["blinded"])
+        key_id = bytes.fromhex(answer["key_id"])
+        public = self._public_key(key_id, region, units)
+        evaluated = [bytes.fromhex(e) for e in answer["evaluated"]]
+        blinded = [bytes.fromhex(b) for b in body["blinded"]]
+        oprf.verify(public, blinded, evaluated, bytes.fromhex(answer["proof"]))
+        tickets = []
+        for i in range(count):
+            top, anchor, r = _secrets(seed, units, i)
+            output = oprf.finalise(sha256(anchor).digest(), r, evaluated[i])
+            tickets.append(Ticket(key_id, output, units, top, region))
+        return tickets
+
+    def _public_key(self, key_id: bytes, region: int, units: int, seconds: float = 30.0) -> bytes:
+        """The mint key as committed on chain: the same for all buyers, so that a ticket can't be marked by its key."""
+        deadline = time.monotonic() + seconds
+        while True:
+            public, on_region, on_units, _, _ = self.chain.call(
+                self._settlement,
+                "mintKey(address,bytes8)",
+                ["bytes32", "uint16", "uint16", "uint32", "uint64"],
+                *(self.gateway, key_id),
+            )
+            if any(public):
+                break
+            if time.monotonic() > deadline:
+                raise WalletError(f"mint key {key_id.hex()} is not committed on chain; the tickets stay pending")
+            time.sleep(0.5)
+        if sha256(public).digest()[:8] != key_id or (on_region, on_units) != (region, units):
+            raise WalletError(f"mint key {key_id.hex()} is for region {on_region}, {on_units} units")
+        return bytes(public)
+
+    def take(self, region: int, units: int | None = None) -> Ticket:
+        """An unspent ticket, marked as handed out. Raises WalletError when there is none."""
+        for ticket in self.store.unspent(region):
+            if units is None or ticket.units == units:
+                return self.store.take(ticket)
+        raise WalletError(f"no unspent ticket for region {region}; buy more")
+
+
+def _secrets(seed: bytes, units: int, i: int) -> tuple[bytes, bytes, int]:
+    """w_N, w_0 and the blind of ticket `i`, all out of the issue's seed."""
+    own = seed + i.to_bytes(4, "big")
+    top = sha256(b"bwrouter/1 top" + own).digest()
+    return top, chain(top, units)[0], oprf.scalar(own)
+
+
+def _blinded(seed: bytes, units: int, count: int) -> Sequence[bytes]:
+    elements = []
+    for i in range(count):
+        _, anchor, r = _secrets(seed, units, i)
+        elements.append(oprf.blind(sha256(anchor).digest(), r))
+    return elements
+
+
+__all__ = ["UNIT_WEI", "Chain", "ChainError", "Quote", "Refused", "Ticket", "Wallet", "WalletError"]

@@ -1,0 +1,98 @@
+"""The FastAPI application: routes, problem documents, request log and metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from bwgateway import __version__, metrics
+from bwgateway.api import bodies, directory, ledger, payment, register, service
+from bwgateway.chain.answers import ChainError
+from bwgateway.gateway import Gateway
+from bwgateway.problems import Problem
+
+log = structlog.get_logger()
+BODY_MAX = 2 * 1024 * 1024
+"""Largest request body, bytes."""
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    code: {"model": bodies.Problem, "content": {"application/problem+json": {}}, "description": text}
+    for code, text in ((422, "A field is wrong"), (503, "The chain or the ledger gives no answer"))
+}
+
+
+def create(gateway: Gateway) -> FastAPI:
+    """The application of one started gateway."""
+    app = FastAPI(
+        title="bwrouter gateway",
+        version=__version__,
+        description="Ticket mint, directory and settlement of a bwrouter pool. Errors are RFC 9457 problem documents.",
+        responses=_REFUSALS,
+        redoc_url=None,
+    )
+    app.state.gateway = gateway
+    for module in (service, payment, directory, ledger, register):
+        app.include_router(module.router)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ChainError, _chain)
+    app.middleware("http")(_observe)
+    return app
+
+
+def _answer(problem: Problem) -> JSONResponse:
+    return JSONResponse(problem.document(), problem.status, media_type="application/problem+json")
+
+
+async def _problem(_request: Request, e: Exception) -> JSONResponse:
+    assert isinstance(e, Problem)
+    return _answer(e)
+
+
+async def _invalid(_request: Request, e: Exception) -> JSONResponse:
+    assert isinstance(e, RequestValidationError)
+    first = e.errors()[0]
+    field = ".".join(str(p) for p in first["loc"] if p not in ("body", "query", "path"))
+    return _answer(Problem(422, "invalid", f"{field or 'body'}: {first['msg']}", field))
+
+
+async def _http(_request: Request, e: Exception) -> JSONResponse:
+    assert isinstance(e, HTTPException)
+    codes = {404: "not-found", 405: "method"}
+    return _answer(Problem(e.status_code, codes.get(e.status_code, "http"), str(e.detail)))
+
+
+async def _chain(_request: Request, e: Exception) -> JSONResponse:
+    metrics.chain_errors.labels("request").inc()
+    log.warning("chain.no_answer", error=str(e))
+    return _answer(Problem(503, "chain", "the chain gives no answer; try again later"))
+
+
+async def _observe(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+    started = time.perf_counter()
+    try:
+        size = int(request.headers.get("content-length", "0"))
+    except ValueError:
+        size = -1
+    if request.method == "POST" and not 0 <= size <= BODY_MAX:
+        response: Response = _answer(Problem(413, "size", f"body: at most {BODY_MAX} bytes are taken"))
+    else:
+        try:
+            response = await proceed(request)
+        except Exception as e:
+            log.exception("request.failed", path=request.url.path, error=type(e).__name__)
+            response = _answer(
+                Problem(500, "internal", "the gateway failed; the request had no effect or can be repeated")
+            )
+    route = getattr(request.scope.get("route"), "path", "-")
+    took = time.perf_counter() - started
+    metrics.requests.labels(route, str(response.status_code)).observe(took)
+    log.debug("request", method=request.method, route=route, status=response.status_code, ms=round(took * 1e3, 2))
+    return response

@@ -1,0 +1,294 @@
+"""Bodies of requests and answers. Byte strings are lower-case hex, amounts decimal strings in wei."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def _hex(size: int) -> Any:
+    return Field(pattern=f"^[0-9a-f]{{{2 * size}}}$", min_length=2 * size, max_length=2 * size, examples=["5a" * size])
+
+
+Hex8 = Annotated[str, _hex(8)]
+Hex16 = Annotated[str, _hex(16)]
+Hex32 = Annotated[str, _hex(32)]
+Hex64 = Annotated[str, _hex(64)]
+Hex65 = Annotated[str, _hex(65)]
+Address = Annotated[str, Field(pattern="^0x[0-9a-fA-F]{40}$", examples=["0x" + "5a" * 20])]
+Wei = Annotated[str, Field(pattern="^[0-9]{1,78}$", examples=["100000000000000000000"])]
+Time = Annotated[int, Field(ge=0, le=2**40, description="unix seconds", examples=[1_780_000_000])]
+Region = Annotated[int, Field(ge=1, le=65535, examples=[1])]
+Units = Annotated[int, Field(ge=1, le=1024, examples=[1024])]
+MOST = 4096
+
+
+class Body(BaseModel):
+    """A request: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Issue(Body):
+    """Turn deposit into tickets: evaluate blinded elements. `voucher`: EIP-712 `Spend` of all issued so far and this
+    batch; `sig`: EIP-191; both by `account`, 65 bytes r, s, v."""
+
+    account: Address
+    region: Region
+    units: Units
+    blinded: Annotated[list[Hex32], Field(min_length=1, max_length=MOST)]
+    voucher: Annotated[str, _hex(65)]
+    time: Time
+    nonce: Hex16
+    sig: Hex65
+
+
+class Issued(BaseModel):
+    """Evaluated elements in the order of `blinded`, and one DLEQ proof for all."""
+
+    key_id: Hex8
+    evaluated: list[Hex32]
+    proof: Hex64
+    balance: Wei
+
+
+class Ticket(Body):
+    """A ticket as a relay opens it."""
+
+    key: Hex8
+    anchor: Hex32
+    output: Hex64
+    units: Units
+
+
+class Open(Body):
+    """Bind tickets to `relay`. `sig`: Ed25519 by `relay`."""
+
+    relay: Hex32
+    tickets: Annotated[list[Ticket], Field(min_length=1, max_length=MOST)]
+    time: Time
+    nonce: Hex16
+    sig: Hex64
+
+
+class OpenResult(BaseModel):
+    """`code` when refused: forged, expired, units, region, elsewhere, spent."""
+
+    id: Hex32
+    ok: bool
+    units: int | None = None
+    code: str | None = None
+
+
+class Opened(BaseModel):
+    """One result for each ticket, in order."""
+
+    results: list[OpenResult]
+
+
+class Reading(Body):
+    """The highest preimage that a relay holds of a ticket; `index` is cumulative."""
+
+    id: Hex32
+    index: Annotated[int, Field(ge=0, le=65535, examples=[17])]
+    preimage: Hex32
+
+
+class Redeem(Body):
+    """Count meter readings. `sig`: Ed25519 by `relay`."""
+
+    relay: Hex32
+    items: Annotated[list[Reading], Field(min_length=1, max_length=MOST)]
+    time: Time
+    nonce: Hex16
+    sig: Hex64
+
+
+class RedeemResult(BaseModel):
+    """`code` when refused: unknown, elsewhere, index, preimage."""
+
+    id: Hex32
+    ok: bool
+    index: int | None = None
+    code: str | None = None
+    receipt: str | None = Field(None, pattern="^[0-9a-f]{292}$")
+
+
+class Redeemed(BaseModel):
+    """One result for each item, in order."""
+
+    results: list[RedeemResult]
+
+
+class Descriptor(Body):
+    """Publish a descriptor: the 213 bytes that the relay signed. `sig`: Ed25519 by `relay`."""
+
+    descriptor: Annotated[str, _hex(213)]
+    relay: Hex32
+    time: Time
+    nonce: Hex16
+    sig: Hex64
+
+
+class Published(BaseModel):
+    """The countersigned descriptor, 286 bytes."""
+
+    descriptor: Annotated[str, _hex(286)]
+    version: int
+
+
+class Directory(BaseModel):
+    """All living descriptors; `version` grows with every change."""
+
+    version: int
+    descriptors: list[str]
+
+
+class MintKey(BaseModel):
+    """A VOPRF public key. Tickets under it can be opened until `expires`; the newest `epoch` issues."""
+
+    id: Hex8
+    region: int
+    units: int
+    public: Hex32
+    epoch: int
+    expires: int
+
+
+class RegionContracts(BaseModel):
+    """A region's token and its pool against BWT."""
+
+    token: Address
+    pool: Address
+
+
+class Contracts(BaseModel):
+    """Addresses."""
+
+    token: Address
+    registry: Address
+    settlement: Address
+    factory: Address
+    regions: dict[str, RegionContracts]
+
+
+class Epoch(BaseModel):
+    """The settlement epoch that runs and when it ends, unix seconds."""
+
+    number: int
+    ends: int
+
+
+class Info(BaseModel):
+    """What a client needs to know first."""
+
+    gateway_key: Hex32
+    account: Address
+    chain_id: int
+    contracts: Contracts
+    epoch: Epoch
+    mint_keys: list[MintKey]
+    time: int
+
+
+class Register(Body):
+    """A relay's registration, signed by its owner: EIP-712 `Register` and BWT permit, 65 bytes r, s, v each.
+
+    An empty `permit_sig` relies on an allowance given before."""
+
+    relay: Hex32
+    owner: Address
+    payout: Address
+    region: Region
+    rate_kbps: Annotated[int, Field(ge=1, le=2**32 - 1, examples=[40_000])]
+    stake: Wei
+    deadline: Time
+    sig: Hex65
+    permit_sig: Annotated[str, Field(pattern="^([0-9a-f]{130})?$", max_length=130)]
+
+
+class Registering(BaseModel):
+    """The transaction that was sent; `mined` when it is in a block already."""
+
+    tx: Hex32
+    state: Annotated[str, Field(pattern="^(sent|mined)$")]
+
+
+class Stake(BaseModel):
+    """A relay's entry in StakeRegistry."""
+
+    relay: Hex32
+    owner: Address | None = None
+    payout: Address | None = None
+    region: int | None = None
+    rate_kbps: int | None = None
+    stake: Wei
+    state: Annotated[str, Field(pattern="^(none|active|suspended|unbonding)$")]
+
+
+class Nonces(BaseModel):
+    """Next EIP-712 nonces of an address."""
+
+    register_: Annotated[int, Field(serialization_alias="register", validation_alias="register")]
+    permit: int
+
+
+class Account(BaseModel):
+    """A buyer's account with this gateway in a region."""
+
+    deposited_wei: Wei
+    issued_wei: Wei
+    balance_wei: Wei
+
+
+class Posted(BaseModel):
+    """A relay's leaf in the newest posted root; `proof` leads from it to `root`."""
+
+    epoch: int
+    root: Hex32
+    cumulative_wei: Wei
+    proof: list[Hex32]
+    final: bool
+
+
+class Earnings(BaseModel):
+    """What a relay has earned: counted, posted, paid."""
+
+    payout: Address
+    region: int
+    units: int
+    cumulative_wei: Wei
+    posted: Posted | None
+    claimed_wei: Wei
+    balance_wei: Wei
+
+
+class PostedEpoch(BaseModel):
+    """One settlement root. `state`: closed (not on chain yet), posted (challenge window runs), settled (claimed)."""
+
+    region: int
+    number: int
+    state: str
+    root: Hex32
+    total_wei: Wei
+    closed_at: int
+    claimable_at: int | None
+    tx: Hex32 | None
+
+
+class Epochs(BaseModel):
+    """The newest roots first."""
+
+    epochs: list[PostedEpoch]
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem document; `code` is stable."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    field: str | None = None

@@ -1,0 +1,54 @@
+"""What the chain answers, as plain values, and the two ways in which it may not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class ChainError(Exception):
+    """The chain gave no usable answer; what was asked may be asked again later."""
+
+
+class Reverted(Exception):
+    """A contract refuses a call; the message is its reason."""
+
+
+@dataclass(frozen=True)
+class Stake:
+    """A relay's entry in StakeRegistry. `rate` is kbit/s, `stake` wei of BWT; `state` is a word."""
+
+    relay: bytes
+    owner: str
+    payout: str
+    region: int
+    rate: int
+    stake: int
+    state: str
+
+    @property
+    def active(self) -> bool:
+        """Registered, staked and neither suspended nor leaving."""
+        return self.state == "active"
+
+
+@dataclass(frozen=True)
+class Deposit:
+    """A buyer's account in Settlement at a block, wei: deposited less withdrawn, spent by vouchers, under notice."""
+
+    block: int
+    paid_in: int
+    spent: int
+    leaving: int
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Settlement's ledger of a gateway in a region. `claimable_at` is zero: no root is pending. Sums are net of φ."""
+
+    token: str
+    claimable_at: int
+    epoch: int
+    root: bytes
+    pending_root: bytes
+    total: int
+    pending_total: int

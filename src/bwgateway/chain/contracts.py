@@ -1,0 +1,213 @@
+"""Reads and calls of the deployed contracts, with the errors of transport turned into ChainError."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import aiohttp
+from eth_account.signers.local import LocalAccount
+from web3 import AsyncWeb3
+from web3.exceptions import ContractLogicError, Web3Exception
+
+from bwgateway import metrics
+from bwgateway.chain.answers import ChainError, Deposit, Ledger, Reverted, Stake
+from bwgateway.chain.anvil import Anvil, ChainDown
+from bwgateway.chain.artifacts import Addresses, Artifacts, revert_reason
+from bwgateway.chain.sender import Sender
+from bwgateway.settings import ChainSettings
+
+T = TypeVar("T")
+STATES = ("none", "active", "suspended", "unbonding")
+
+
+def connect(url: str) -> AsyncWeb3[Any]:
+    """A client of a JSON-RPC endpoint."""
+    timeout = aiohttp.ClientTimeout(total=20)
+    return AsyncWeb3(AsyncWeb3.AsyncHTTPProvider(url, request_kwargs={"timeout": timeout}))
+
+
+class Contracts:
+    """The chain as one gateway (the operator's account) sees it."""
+
+    def __init__(
+        self,
+        w3: AsyncWeb3[Any],
+        settings: ChainSettings,
+        addresses: Addresses,
+        artifacts: Artifacts,
+        operator: LocalAccount,
+        sender: Sender,
+        node: Anvil | None,
+    ) -> None:
+        self.w3 = w3
+        self.addresses = addresses
+        self.sender = sender
+        self.operator = operator
+        self._settings = settings
+        self._artifacts = artifacts
+        self._node = node
+        self._stakes: dict[bytes, tuple[float, Stake | None]] = {}
+        self._token = self._at("BandwidthToken", addresses.token)
+        self._registry = self._at("StakeRegistry", addresses.registry)
+        self._settlement = self._at("Settlement", addresses.settlement)
+
+    def _at(self, name: str, address: str) -> Any:
+        return self.w3.eth.contract(address=AsyncWeb3.to_checksum_address(address), abi=self._artifacts.abi(name))
+
+    async def ask(self, question: Awaitable[T]) -> T:
+        """Await an RPC. Raises Reverted with the contract's reason, or ChainError."""
+        try:
+            return await question
+        except ContractLogicError as e:
+            raise Reverted(revert_reason(self._artifacts, str(e.data or e))) from e
+        except (TimeoutError, Web3Exception, aiohttp.ClientError, OSError, ChainDown, ValueError) as e:
+            metrics.chain_errors.labels(type(e).__name__).inc()
+            raise ChainError(f"{type(e).__name__}: {e}") from e
+
+    # --- reads ---
+
+    async def block(self) -> int:
+        """Number of the newest block."""
+        number = int(await self.ask(self.w3.eth.block_number))
+        metrics.chain_block.set(number)
+        return number
+
+    async def now(self) -> int:
+        """Time of the newest block, unix seconds: what the contracts will judge by."""
+        return int((await self.ask(self.w3.eth.get_block("latest")))["timestamp"])
+
+    async def describe(self) -> dict[str, Any]:
+        """`account`, `chain_id` and `contracts` of /v1/info."""
+        a = asdict(self.addresses)
+        contracts = {k: a[k] for k in ("token", "registry", "settlement", "factory", "regions")}
+        return {"account": self.operator.address, "chain_id": self.addresses.chain_id, "contracts": contracts}
+
+    async def stake(self, relay: bytes, fresh: bool = False) -> Stake | None:
+        """The relay's entry in StakeRegistry, or None."""
+        at, known = self._stakes.get(relay, (0.0, None))
+        if not fresh and time.monotonic() - at < self._settings.stake_cache_seconds:
+            return known
+        entry = await self.ask(self._registry.functions.relay(relay).call())
+        owner, stake, payout, rate, region, state, _ = entry
+        found = Stake(relay, owner, payout, region, rate, stake, STATES[state]) if state else None
+        if len(self._stakes) > 100_000:
+            self._stakes.clear()
+        self._stakes[relay] = (time.monotonic(), found)
+        return found
+
+    async def deposit(self, account: str, region: int) -> Deposit:
+        """What `account` has with this gateway, at a block that can't be lost any more."""
+        block = await self.block() - self._settings.confirmations
+        call = self._settlement.functions.depositOf(
+            self.operator.address, region, AsyncWeb3.to_checksum_address(account)
+        )
+        paid_in, spent, leaving, _ = await self.ask(call.call(block_identifier=max(block, 0)))
+        if self._node is not None:
+            await self.ask(self._node.make_durable())
+        return Deposit(block, paid_in, spent, leaving)
+
+    async def nonces(self, address: str) -> dict[str, int]:
+        """Next EIP-712 nonces: `register` of StakeRegistry, `permit` of BWT."""
+        who = AsyncWeb3.to_checksum_address(address)
+        register, permit = await asyncio.gather(
+            self.ask(self._registry.functions.nonces(who).call()), self.ask(self._token.functions.nonces(who).call())
+        )
+        return {"register": register, "permit": permit}
+
+    async def ledger(self, region: int) -> Ledger:
+        """Settlement's ledger of this gateway in a region."""
+        raw = await self.ask(self._settlement.functions.ledger(self.operator.address, region).call())
+        token, claimable_at, epoch, root, pending_root, total, pending_total = raw
+        return Ledger(token, claimable_at, epoch, root, pending_root, total, pending_total)
+
+    async def claimed(self, region: int, payout: str, block: int | None = None) -> int:
+        """What Settlement has paid to `payout` for this gateway, wei."""
+        call = self._settlement.functions.claimed(self.operator.address, region, AsyncWeb3.to_checksum_address(payout))
+        return int(await self.ask(call.call(block_identifier="latest" if block is None else block)))
+
+    async def balance(self, region: int, account: str) -> int:
+        """Region tokens that `account` holds, wei; zero for a region without token."""
+        contracts = self.addresses.regions.get(str(region))
+        if contracts is None:
+            return 0
+        token = self._at("RegionToken", contracts["token"])
+        return int(await self.ask(token.functions.balanceOf(AsyncWeb3.to_checksum_address(account)).call()))
+
+    async def phi_bps(self) -> int:
+        """The burned share of use, basis points, as Settlement computes it."""
+        gross = int(await self.ask(self._settlement.functions.grossOf(10**18).call()))
+        return 10_000 - round(10**22 / gross)
+
+    async def mint_key(self, key_id: bytes) -> bytes:
+        """Public key registered under `key_id` by this gateway; zeros: none."""
+        call = self._settlement.functions.mintKey(self.operator.address, key_id)
+        return bytes((await self.ask(call.call()))[0])
+
+    async def epoch_seconds(self) -> int:
+        """Length of a settlement epoch, as deployed."""
+        return int(await self.ask(self._settlement.functions.epochSeconds().call()))
+
+    async def withdrawals(self, since: int, until: int) -> list[tuple[int, str]]:
+        """(region, account) of every withdrawal notice at this gateway in a range of blocks."""
+        event = self._settlement.events.WithdrawalRequested
+        logs = await self.ask(
+            event.get_logs(from_block=since, to_block=until, argument_filters={"gateway": self.operator.address})
+        )
+        return [(entry["args"]["region"], entry["args"]["account"].lower()) for entry in logs]
+
+    # --- transactions ---
+
+    async def _send(self, purpose: str, contract: Any, name: str, arguments: list[Any]) -> bytes:
+        data = contract.encode_abi(name, args=arguments)
+        try:
+            return await self.ask(self.sender.send(purpose, contract.address, data))
+        except Reverted as e:
+            raise Reverted(revert_reason(self._artifacts, str(e))) from e
+
+    async def outcome(self, hash: bytes, seconds: float) -> bool | None:
+        """Whether a sent transaction succeeded; None: not mined yet after `seconds`."""
+        receipt = await self.ask(self.sender.outcome(hash, seconds))
+        return None if receipt is None else receipt["status"] == 1
+
+    async def settled(self) -> None:
+        """Make what was mined durable, where the node is ours."""
+        if self._node is not None:
+            await self.ask(self._node.make_durable())
+
+    async def register(self, purpose: str, r: dict[str, Any]) -> bytes:
+        """StakeRegistry.register with the owner's signatures."""
+        registration = (
+            r["relay"],
+            AsyncWeb3.to_checksum_address(r["owner"]),
+            AsyncWeb3.to_checksum_address(r["payout"]),
+            r["region"],
+            r["rate_kbps"],
+            r["stake"],
+            r["deadline"],
+        )
+        return await self._send(purpose, self._registry, "register", [registration, r["sig"], r["permit_sig"]])
+
+    async def post_root(self, region: int, epoch: int, root: bytes, total: int) -> bytes:
+        """Settlement.postRoot."""
+        purpose = f"post:{region}:{epoch}"
+        return await self._send(purpose, self._settlement, "postRoot", [region, epoch, root, total])
+
+    async def claim_many(self, purpose: str, region: int, claims: list[tuple[str, int, list[bytes]]]) -> bytes:
+        """Settlement.claimMany of (payout, cumulative wei, proof)."""
+        accounts = [AsyncWeb3.to_checksum_address(c[0]) for c in claims]
+        arguments = [self.operator.address, region, accounts, [c[1] for c in claims], [c[2] for c in claims]]
+        return await self._send(purpose, self._settlement, "claimMany", arguments)
+
+    async def charge(self, purpose: str, region: int, account: str, cumulative: int, voucher: bytes) -> bytes:
+        """Settlement.charge with one voucher."""
+        arguments = [region, [AsyncWeb3.to_checksum_address(account)], [cumulative], [voucher]]
+        return await self._send(purpose, self._settlement, "charge", arguments)
+
+    async def register_mint_key(self, key: Any) -> bytes:
+        """Settlement.registerMintKey."""
+        arguments = [key.id, key.public, key.region, key.units, key.epoch, key.expires]
+        return await self._send(f"mint-key:{key.id.hex()}", self._settlement, "registerMintKey", arguments)

@@ -1,0 +1,34 @@
+"""One gateway process: its parts, started and stopped together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bwgateway.chain.anvil import Anvil
+from bwgateway.chain.contracts import Contracts
+from bwgateway.database import Database
+from bwgateway.keys import Keys
+from bwgateway.mint import MintKeys
+from bwgateway.settings import Settings
+from bwgateway.settlement import Settlement
+from bwgateway.tickets import Receipts
+
+
+@dataclass
+class Gateway:
+    """What the HTTP handlers work with."""
+
+    settings: Settings
+    keys: Keys
+    db: Database
+    mint: MintKeys
+    receipts: Receipts
+    chain: Contracts
+    settlement: Settlement
+    spend_domain: bytes
+    node: Anvil | None
+
+
+def mint_keys(settings: Settings, keys: Keys) -> MintKeys:
+    """The mint as configured."""
+    return MintKeys(keys.mint_seed, settings.regions, settings.mint.key_seconds, settings.mint.open_seconds)

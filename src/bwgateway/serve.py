@@ -1,0 +1,131 @@
+"""Starting and stopping a gateway process: ledger, chain, settlement loop, HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import structlog
+import uvicorn
+
+from bwgateway import signed, vouchers
+from bwgateway.api.app import create
+from bwgateway.chain.anvil import Anvil
+from bwgateway.chain.artifacts import Addresses, Artifacts, read_addresses
+from bwgateway.chain.contracts import Contracts, connect
+from bwgateway.chain.deploy import deploy
+from bwgateway.chain.sender import Sender
+from bwgateway.database import Database
+from bwgateway.gateway import Gateway, mint_keys
+from bwgateway.keys import Keys, load_or_create
+from bwgateway.settings import BadSettings, Settings
+from bwgateway.settlement import Settlement
+from bwgateway.tickets import Receipts
+
+log = structlog.get_logger()
+_FUNDS = 10**24
+"""Wei of the embedded chain's coin that treasury and operator start with."""
+_HOUSEKEEPING_SECONDS = 600
+
+
+@asynccontextmanager
+async def node_of(settings: Settings) -> AsyncIterator[tuple[str, Anvil | None]]:
+    """URL of the chain; with `embedded` the node runs for the length of the block."""
+    if settings.chain.rpc != "embedded":
+        yield settings.chain.rpc, None
+        return
+    node = Anvil(settings.chain, settings.state_dir)
+    await node.start()
+    try:
+        yield node.url, node
+    finally:
+        await node.stop()
+
+
+async def deploy_on(settings: Settings, keys: Keys, artifacts: Artifacts, url: str, node: Anvil | None) -> Addresses:
+    """Deploy everything and write the addresses file; on the embedded chain treasury and operator are funded first."""
+    if node is not None:
+        for account in (keys.treasury, keys.operator):
+            await node.rpc("anvil_setBalance", [account.address, hex(_FUNDS)])
+    w3 = connect(url)
+    try:
+        mine = (lambda: node.rpc("evm_mine", [])) if node is not None else None
+        addresses = await deploy(w3, settings, keys, artifacts, mine)
+    finally:
+        await w3.provider.disconnect()
+    if node is not None:
+        await node.make_durable()
+    addresses.write(settings.addresses_file)
+    return addresses
+
+
+async def _addresses(settings: Settings, keys: Keys, artifacts: Artifacts, url: str, node: Anvil | None) -> Addresses:
+    if node is not None and settings.chain.deploy and not settings.addresses_file.exists():
+        return await deploy_on(settings, keys, artifacts, url, node)
+    return read_addresses(settings.addresses_file)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Gateway]:
+    """A started gateway without its HTTP server."""
+    keys = load_or_create(settings.state_dir)
+    artifacts = Artifacts(settings.chain.artifacts)
+    async with AsyncExitStack() as stack:
+        db = Database(settings.database)
+        stack.push_async_callback(db.close)
+        await db.migrate()
+        url, node = await stack.enter_async_context(node_of(settings))
+        addresses = await _addresses(settings, keys, artifacts, url, node)
+        w3 = connect(url)
+        stack.push_async_callback(w3.provider.disconnect)
+        chain_id = await w3.eth.chain_id
+        if chain_id != addresses.chain_id:
+            raise BadSettings(f"chain.rpc: {url!r} is chain {chain_id}, the addresses are of {addresses.chain_id}")
+        sender = Sender(w3, db, keys.operator, chain_id)
+        chain = Contracts(w3, settings.chain, addresses, artifacts, keys.operator, sender, node)
+        mint = mint_keys(settings, keys)
+        settlement = Settlement(db, chain, mint, settings.regions, settings.epoch_seconds)
+        await settlement.prepare()
+        domain = vouchers.domain(chain_id, addresses.settlement)
+        yield Gateway(settings, keys, db, mint, Receipts(keys.gateway), chain, settlement, domain, node)
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, or until a part of the gateway fails (its exception is raised)."""
+    async with running(settings) as gateway:
+        config = uvicorn.Config(
+            create(gateway), settings.host, settings.port, log_config=None, access_log=False, server_header=False
+        )
+        server = uvicorn.Server(config)
+        loops = [asyncio.create_task(_housekeeping(gateway))]
+        if settings.settle:
+            loops.append(asyncio.create_task(gateway.settlement.run()))
+        if gateway.node is not None:
+            loops.append(asyncio.create_task(gateway.node.run()))
+        http = asyncio.create_task(server.serve())
+        log.info("gateway.started", host=settings.host, port=settings.port, account=gateway.keys.operator.address)
+        try:
+            done, _ = await asyncio.wait([http, *loops], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            server.should_exit = True
+            for loop in loops:
+                loop.cancel()
+            for loop in loops:
+                with suppress(asyncio.CancelledError, Exception):
+                    await loop
+            await http
+            await gateway.settlement.release()
+            log.info("gateway.stopped")
+
+
+async def _housekeeping(gateway: Gateway) -> None:
+    """Forget answers of requests so old that nobody can ask for them: past the life of the tickets in them."""
+    keep = gateway.settings.mint.key_seconds + gateway.settings.mint.open_seconds + signed.WINDOW
+    while True:
+        await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+        dropped = await signed.forget(gateway.db, int(time.time()) - keep)
+        log.debug("requests.forgotten", count=dropped)

@@ -1,0 +1,184 @@
+"""Every setting of the gateway, with unit, default and range.
+
+Order of precedence: environment (`BWGATEWAY_CHAIN__RPC`), then the file given with `--config`, then the defaults here.
+An unknown key refuses to start.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
+
+
+class BadSettings(Exception):
+    """A setting is unknown or out of range; the message names setting, value and what is allowed."""
+
+
+class ChainSettings(BaseModel):
+    """Which EVM chain settles, and how it is reached."""
+
+    model_config = ConfigDict(extra="forbid")
+    rpc: str = Field(
+        default="embedded", description="`embedded` starts an anvil child; else the URL of a JSON-RPC endpoint"
+    )
+    host: str = Field(default="127.0.0.1", description="embedded only: address that anvil listens on")
+    port: Port = Field(default=8545, description="embedded only: port that anvil listens on; 0 takes a free one")
+    chain_id: int = Field(default=31337, ge=1, le=2**63 - 1, description="embedded only")
+    block_seconds: int = Field(default=1, ge=1, le=60, description="embedded only: time between blocks")
+    dump_seconds: Seconds = Field(default=30, description="embedded only: time between dumps of the chain's state")
+    anvil: str = Field(
+        default="", description="embedded only: path of the anvil binary; empty searches build/node and PATH"
+    )
+    addresses: str = Field(default="", description="addresses file; empty: addresses.json in state_dir")
+    artifacts: str = Field(
+        default="", description="folder of compiled contracts; empty: build/contracts of this checkout"
+    )
+    deploy: bool = Field(
+        default=True, description="embedded only: deploy the contracts when the addresses file is missing"
+    )
+    confirmations: int = Field(default=0, ge=0, le=64, description="blocks that a deposit waits before it is credited")
+    stake_cache_seconds: int = Field(
+        default=5, ge=0, le=3600, description="how long a stake read from the chain is believed"
+    )
+
+    @field_validator("rpc")
+    @classmethod
+    def _rpc(cls, value: str) -> str:
+        if value != "embedded" and not value.startswith(("http://", "https://")):
+            raise ValueError("must be `embedded` or an http(s) URL")
+        return value
+
+
+class MintSettings(BaseModel):
+    """Mint keys rotate every `key_seconds`; a ticket can be opened until `open_seconds` after its key's rotation."""
+
+    model_config = ConfigDict(extra="forbid")
+    key_seconds: Seconds = Field(default=86_400)
+    open_seconds: Seconds = Field(default=7 * 86_400)
+    batch: int = Field(default=512, ge=1, le=4096, description="most tickets or items in one request")
+
+
+class DeploySettings(BaseModel):
+    """What `bwgateway deploy` makes. Amounts are whole tokens, windows seconds; see contracts/src/Parameters.sol."""
+
+    model_config = ConfigDict(extra="forbid")
+    pool_bwt: int = Field(default=100_000, ge=1, le=10**8, description="BWT of a region's first liquidity")
+    pool_tokens: int = Field(default=100_000, ge=1, le=10**6, description="region tokens of the first liquidity")
+    bond_bwt: int = Field(default=10_000, ge=10_000, le=10**8, description="the gateway's bond")
+    response: Seconds = Field(default=86_400)
+    withdrawal: Seconds = Field(default=7 * 86_400)
+    unbonding: Seconds = Field(default=14 * 86_400)
+    audit_epoch: Seconds = Field(default=3600)
+    commit: Seconds = Field(default=1200)
+    reveal: Seconds = Field(default=1200)
+    dispute: Seconds = Field(default=3 * 86_400)
+    emission_epoch: Seconds = Field(default=7 * 86_400)
+    twap: Seconds = Field(default=86_400)
+
+
+class Settings(BaseSettings):
+    """The whole configuration of one gateway process."""
+
+    model_config = SettingsConfigDict(env_prefix="BWGATEWAY_", env_nested_delimiter="__", extra="forbid")
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    state_dir: Path = Field(default=Path("build/gateway"), description="keys, database and chain state")
+    database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite in state_dir")
+    regions: list[Annotated[int, Field(ge=1, le=65535)]] = Field(default=[1], min_length=1)
+    epoch_seconds: int = Field(default=3600, ge=2, le=604_800, description="time between settlement roots")
+    challenge_seconds: int = Field(
+        default=3600, ge=0, le=604_800, description="challenge window of a root, set at deploy"
+    )
+    settle: bool = Field(
+        default=True, description="whether this process may run the settlement loop (one at a time does)"
+    )
+    descriptor_seconds: Seconds = Field(default=86_400, description="furthest expiry that a descriptor may name")
+    chain: ChainSettings = ChainSettings()
+    mint: MintSettings = MintSettings()
+    deploy: DeploySettings = DeploySettings()
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    log_json: bool = True
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        if value and not value.startswith(("sqlite+aiosqlite://", "postgresql+psycopg://")):
+            raise ValueError("must start with sqlite+aiosqlite:// or postgresql+psycopg://")
+        return value
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.state_dir.resolve()}/gateway.db"
+
+    @property
+    def addresses_file(self) -> Path:
+        """Where the contracts' addresses are kept."""
+        return Path(self.chain.addresses) if self.chain.addresses else self.state_dir / "addresses.json"
+
+    def windows(self, epoch: int, challenge: int) -> dict[str, int]:
+        """The `Windows` of Parameters.sol."""
+        d = self.deploy
+        return {
+            "epoch": epoch,
+            "challenge": challenge,
+            "response": d.response,
+            "withdrawal": d.withdrawal,
+            "unbonding": d.unbonding,
+            "auditEpoch": d.audit_epoch,
+            "commit": d.commit,
+            "reveal": d.reveal,
+            "dispute": d.dispute,
+            "emissionEpoch": d.emission_epoch,
+            "twap": d.twap,
+        }
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment outranks the file."""
+        return env_settings, init_settings
+
+
+def load(path: Path | None) -> Settings:
+    """Settings from a JSON or TOML file (by its suffix) and the environment.
+
+    Raises BadSettings with one line for each wrong setting.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            text = path.read_text(encoding="utf-8")
+            values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        except OSError as e:
+            raise BadSettings(f"--config {path}: {e.strerror}") from e
+        except ValueError as e:
+            raise BadSettings(f"--config {path}: {e}") from e
+        if not isinstance(values, dict):
+            raise BadSettings(f"--config {path}: must hold an object of settings")
+    try:
+        return Settings(**values)
+    except ValidationError as e:
+        raise BadSettings("\n".join(_line(x) for x in e.errors())) from e
+
+
+def _line(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{name}: no such setting; see `bwgateway serve --help` and docs"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{name}: {error['input']!r} is not allowed: {message}"

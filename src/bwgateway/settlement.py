@@ -1,0 +1,337 @@
+"""The settlement loop: redeemed units -> leaves -> root on chain -> claims.
+
+For each region one epoch is under way at a time, and its row says how far it came:
+
+    (none)  -> closed   leaves are frozen in the ledger, in one transaction with the relays' `settled` marks
+    closed  -> posted   the root is on chain
+    posted  -> settled  the challenge window has passed and every leaf is paid
+
+Every step first asks the chain what is true, so it may be repeated, by another process too: a crash between a step and
+its record, or a chain that lost its newest blocks, leads to the same step again. Transactions go through the
+journal (`chain.sender`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections import defaultdict
+from typing import Any
+
+import structlog
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bwgateway import accounts, metrics
+from bwgateway.chain.answers import ChainError, Reverted
+from bwgateway.chain.contracts import Contracts
+from bwgateway.database import Database
+from bwgateway.merkle import Tree, leaf
+from bwgateway.mint import DENOMINATIONS, UNIT_WEI, MintKeys
+from bwgateway.schema import counters, epochs, leases, leaves, payouts, relays
+
+log = structlog.get_logger()
+CLAIM_BATCH = 50
+"""Leaves in one claimMany."""
+KEEP = 3
+"""Epochs whose leaves are kept, by region."""
+_LEASE_SECONDS = 30
+_OUTCOME_SECONDS = 30.0
+
+
+class Settlement:
+    """The loop and its steps for all regions of a gateway."""
+
+    def __init__(self, db: Database, chain: Contracts, mint: MintKeys, regions: list[int], epoch_seconds: int) -> None:
+        self._db = db
+        self._chain = chain
+        self._mint = mint
+        self._regions = regions
+        self.epoch_seconds = epoch_seconds
+        self.phi_bps = 0
+        self._holder = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._published: set[bytes] = set()
+        self._trees: dict[tuple[int, int], tuple[Tree, dict[str, int]]] = {}
+
+    def running(self, now: float) -> dict[str, int]:
+        """Number and end of the epoch that runs, as the contract counts."""
+        number = int(now) // self.epoch_seconds
+        return {"number": number, "ends": (number + 1) * self.epoch_seconds}
+
+    def net_wei(self, units: int) -> int:
+        """What a relay earns for units: their price less the burned share φ."""
+        return units * UNIT_WEI * (10_000 - self.phi_bps) // 10_000
+
+    async def prepare(self) -> None:
+        """Read the contract's constants and send what the journal has and the chain lacks."""
+        self.phi_bps = await self._chain.phi_bps()
+        deployed = await self._chain.epoch_seconds()
+        if deployed != self.epoch_seconds:
+            log.warning("settlement.epoch_seconds", setting=self.epoch_seconds, deployed=deployed)
+            self.epoch_seconds = deployed
+        await self._chain.ask(self._chain.sender.resend())
+
+    async def run(self) -> None:
+        """Tick until cancelled; an error of the chain only delays."""
+        pause = min(5.0, max(0.5, self.epoch_seconds / 10))
+        while True:
+            try:
+                if await self._lead():
+                    await self.tick()
+            except (ChainError, Reverted) as e:
+                log.warning("settlement.delayed", error=str(e))
+            except Exception:
+                log.exception("settlement.failed")
+            await asyncio.sleep(pause)
+
+    async def _lead(self) -> bool:
+        """Whether this process settles now: one holder of the lease among all processes."""
+        now = int(time.time())
+        values = {"name": "settlement", "holder": self._holder, "until": now + _LEASE_SECONDS}
+
+        async def work(connection: AsyncConnection) -> bool:
+            await connection.execute(self._db.insert(leases).values(**values).on_conflict_do_nothing())
+            taken = await connection.execute(
+                update(leases)
+                .where(leases.c.name == "settlement", (leases.c.holder == self._holder) | (leases.c.until < now))
+                .values(holder=self._holder, until=values["until"])
+            )
+            return taken.rowcount == 1
+
+        return await self._db.transact(work)
+
+    async def release(self) -> None:
+        """Give the lease back at shutdown."""
+        async with self._db.write() as connection:
+            await connection.execute(delete(leases).where(leases.c.holder == self._holder))
+
+    async def tick(self) -> None:
+        """One round over keys, withdrawals and regions."""
+        await self._publish_keys()
+        await self._answer_withdrawals()
+        for region in self._regions:
+            try:
+                await self._advance(region)
+            except Reverted as e:
+                log.error("settlement.refused", region=region, reason=str(e))
+
+    async def _advance(self, region: int) -> None:
+        epoch = await self._latest(region)
+        if epoch is None or epoch.state == "settled":
+            await self._close(region, epoch)
+            epoch = await self._latest(region)
+        if epoch is not None and epoch.state in ("closed", "posted"):
+            await self._post(region, epoch)
+            epoch = await self._latest(region)
+        if epoch is not None and epoch.state == "posted":
+            await self._claim(region, epoch)
+
+    async def _latest(self, region: int) -> Any:
+        async with self._db.read() as connection:
+            query = select(epochs).where(epochs.c.region == region).order_by(epochs.c.number.desc()).limit(1)
+            return (await connection.execute(query)).first()
+
+    # --- close ---
+
+    async def _close(self, region: int, last: Any) -> None:
+        """Freeze the leaves of the epoch that has just ended, if anything was redeemed since the last root."""
+        number = await self._chain.now() // self.epoch_seconds - 1
+        onchain = await self._chain.ledger(region)
+        if number <= max(onchain.epoch, last.number if last else 0):
+            return
+        due = await self._due(region)
+        if not due:
+            return
+        owners = {relay: await self._payout(relay) for relay in due}
+
+        async def work(connection: AsyncConnection) -> tuple[Tree, dict[str, int]] | None:
+            return await self._freeze(connection, region, number, due, owners)
+
+        frozen = await self._db.transact(work)
+        if frozen is None:
+            return
+        self._trees = {k: v for k, v in self._trees.items() if k[0] != region} | {(region, number): frozen}
+        metrics.roots.labels(str(region), "closed").inc()
+        log.info("settlement.closed", region=region, epoch=number, relays=len(due))
+
+    async def _due(self, region: int) -> dict[bytes, int]:
+        """Relays with units that no epoch has: their units in all."""
+        async with self._db.read() as connection:
+            query = select(relays.c.relay, relays.c.units)
+            rows = await connection.execute(query.where(relays.c.region == region, relays.c.units > relays.c.settled))
+            return {bytes(row.relay): row.units for row in rows}
+
+    async def _payout(self, relay: bytes) -> str | None:
+        stake = await self._chain.stake(relay, fresh=True)
+        return stake.payout.lower() if stake else None
+
+    async def _freeze(
+        self,
+        connection: AsyncConnection,
+        region: int,
+        number: int,
+        due: dict[bytes, int],
+        owners: dict[bytes, str | None],
+    ) -> tuple[Tree, dict[str, int]] | None:
+        gains: dict[str, int] = defaultdict(int)
+        for relay, units in sorted(due.items()):
+            payout = owners[relay]
+            if payout is None:  # left the registry: its units wait until it is back
+                log.warning("settlement.no_payout", relay=relay.hex(), units=units)
+                continue
+            row = (
+                await connection.execute(
+                    select(relays.c.settled).where(relays.c.relay == relay, relays.c.region == region)
+                )
+            ).one()
+            gains[payout] += self.net_wei(units) - self.net_wei(row.settled)
+            await connection.execute(
+                update(relays).where(relays.c.relay == relay, relays.c.region == region).values(settled=units)
+            )
+        rows = await connection.execute(
+            select(payouts.c.payout, payouts.c.cumulative_wei).where(payouts.c.region == region)
+        )
+        sums = {row.payout: int(row.cumulative_wei) for row in rows}
+        for payout, gain in gains.items():
+            sums[payout] = sums.get(payout, 0) + gain
+            values = {"cumulative_wei": str(sums[payout])}
+            insert = self._db.insert(payouts).values(region=region, payout=payout, **values)
+            await connection.execute(
+                insert.on_conflict_do_update(index_elements=[payouts.c.region, payouts.c.payout], set_=values)
+            )
+        if not gains:
+            return None
+        tree = _tree(sums)
+        await connection.execute(
+            self._db.insert(leaves),
+            [{"region": region, "number": number, "payout": p, "cumulative_wei": str(w)} for p, w in sums.items()],
+        )
+        await connection.execute(
+            self._db.insert(epochs).values(
+                region=region,
+                number=number,
+                state="closed",
+                root=tree.root,
+                total_wei=str(sum(sums.values())),
+                closed_at=int(time.time()),
+            )
+        )
+        await self._prune(connection, region)
+        return tree, sums
+
+    async def _prune(self, connection: AsyncConnection, region: int) -> None:
+        query = select(epochs.c.number).where(epochs.c.region == region).order_by(epochs.c.number.desc())
+        numbers = (await connection.execute(query.limit(KEEP))).scalars().all()
+        await connection.execute(delete(leaves).where(leaves.c.region == region, leaves.c.number < min(numbers)))
+
+    # --- post ---
+
+    async def _post(self, region: int, epoch: Any) -> None:
+        """Bring the root on chain, or note that it is there; a posted root that the chain lost goes back to closed."""
+        root, total = bytes(epoch.root), int(epoch.total_wei)
+        onchain = await self._chain.ledger(region)
+        if root in (onchain.pending_root if onchain.claimable_at else b"", onchain.root):
+            if epoch.state == "closed":
+                await self._mark(region, epoch.number, "posted", claimable_at=onchain.claimable_at)
+                metrics.roots.labels(str(region), "posted").inc()
+                metrics.posted_wei.labels(str(region)).set(total)
+            return
+        if epoch.state == "posted":
+            log.warning("settlement.lost_root", region=region, epoch=epoch.number)
+            await self._mark(region, epoch.number, "closed", claimable_at=None)
+        hash = await self._chain.post_root(region, epoch.number, root, total)
+        if await self._chain.outcome(hash, _OUTCOME_SECONDS) is not True:
+            return  # next tick looks again
+        await self._chain.settled()
+        onchain = await self._chain.ledger(region)
+        await self._mark(region, epoch.number, "posted", posted_tx=hash, claimable_at=onchain.claimable_at)
+        metrics.roots.labels(str(region), "posted").inc()
+        metrics.posted_wei.labels(str(region)).set(total)
+        log.info("settlement.posted", region=region, epoch=epoch.number, root=root.hex(), total_wei=str(total))
+
+    async def _mark(self, region: int, number: int, state: str, **values: Any) -> None:
+        async with self._db.write() as connection:
+            await connection.execute(
+                update(epochs).where(epochs.c.region == region, epochs.c.number == number).values(state=state, **values)
+            )
+
+    # --- claim ---
+
+    async def _claim(self, region: int, epoch: Any) -> None:
+        """After the challenge window, pay every leaf that is not paid."""
+        if await self._chain.now() < (epoch.claimable_at or 0):
+            return
+        tree, sums = await self.tree(region, epoch.number)
+        due = [(p, w) for p, w in sorted(sums.items()) if await self._chain.claimed(region, p) < w]
+        for at in range(0, len(due), CLAIM_BATCH):
+            claims = [
+                (payout, wei, tree.proof(leaf(bytes.fromhex(payout[2:]), wei)))
+                for payout, wei in due[at : at + CLAIM_BATCH]
+            ]
+            purpose = f"claim:{region}:{epoch.number}:{due[at][0]}"
+            hash = await self._chain.claim_many(purpose, region, claims)
+            if await self._chain.outcome(hash, _OUTCOME_SECONDS) is not True:
+                return
+        await self._chain.settled()
+        await self._mark(region, epoch.number, "settled", settled_at=int(time.time()))
+        metrics.roots.labels(str(region), "settled").inc()
+        log.info("settlement.settled", region=region, epoch=epoch.number, claims=len(due))
+
+    async def tree(self, region: int, number: int) -> tuple[Tree, dict[str, int]]:
+        """The tree of an epoch and its leaves (payout -> cumulative wei). Raises KeyError when they are pruned."""
+        cached = self._trees.get((region, number))
+        if cached is None:
+            async with self._db.read() as connection:
+                query = select(leaves.c.payout, leaves.c.cumulative_wei)
+                rows = await connection.execute(query.where(leaves.c.region == region, leaves.c.number == number))
+                sums = {row.payout: int(row.cumulative_wei) for row in rows}
+            if not sums:
+                raise KeyError(f"region {region}, epoch {number}")
+            cached = self._trees[region, number] = (_tree(sums), sums)
+        return cached
+
+    # --- mint keys and withdrawals ---
+
+    async def _publish_keys(self) -> None:
+        """Commit the keys that issue now on chain, so that a buyer can see that all buyers get the same."""
+        for region in self._regions:
+            for units in DENOMINATIONS:
+                key = self._mint.at(region, units, time.time())
+                if key is None or key.id in self._published:
+                    continue
+                if await self._chain.mint_key(key.id) != key.public:
+                    hash = await self._chain.register_mint_key(key)
+                    if await self._chain.outcome(hash, _OUTCOME_SECONDS) is not True:
+                        continue
+                self._published.add(key.id)
+
+    async def _answer_withdrawals(self) -> None:
+        """Bring the voucher of every account that gave notice, before its notice runs out."""
+        head = await self._chain.block()
+        async with self._db.read() as connection:
+            query = select(counters.c.value).where(counters.c.name == "withdrawals")
+            seen = (await connection.execute(query)).scalar_one_or_none()
+        since = self._chain.addresses.block if seen is None or seen > head else seen + 1
+        if since > head:
+            return
+        for region, account in await self._chain.withdrawals(since, head):
+            deposit = await self._chain.deposit(account, region)
+            await accounts.credit(self._db, account, region, deposit)
+            held = await accounts.voucher(self._db, account, region)
+            if held is None or held[0] <= deposit.spent:
+                continue
+            purpose = f"charge:{region}:{account}:{held[0]}"
+            hash = await self._chain.charge(purpose, region, account, *held)
+            done = await self._chain.outcome(hash, _OUTCOME_SECONDS)
+            log.info("settlement.charged", region=region, account=account, wei=str(held[0]), mined=done)
+        async with self._db.write() as connection:
+            insert = self._db.insert(counters).values(name="withdrawals", value=head)
+            await connection.execute(
+                insert.on_conflict_do_update(index_elements=[counters.c.name], set_={"value": head})
+            )
+
+
+def _tree(sums: dict[str, int]) -> Tree:
+    return Tree(leaf(bytes.fromhex(payout[2:]), wei) for payout, wei in sums.items())

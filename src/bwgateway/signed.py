@@ -1,0 +1,143 @@
+"""Signed requests and their single effect.
+
+A request is signed over `"bwrouter/1 " + path + "\\n" + <body without "sig", keys sorted, no spaces>`; it carries
+`time` (unix seconds) and `nonce` (16 bytes). (signer, nonce) is unique in the ledger and written in the same
+transaction as the effect, so a request has its effect at most once: the same request again gets the stored answer, at
+any later time; another request under a used nonce is refused. A client whose request was never seen to succeed and
+whose `time` is out of the window may safely sign a new one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from eth_account import Account
+from eth_account.messages import encode_defunct
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bwgateway.database import Database
+from bwgateway.problems import Problem
+from bwgateway.schema import requests
+
+WINDOW = 300
+"""Seconds that `time` may be off the gateway's clock."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """An authenticated request: who, which nonce, and the digest of path and body."""
+
+    signer: bytes
+    nonce: bytes
+    digest: bytes
+    time: int
+
+
+def message(path: str, body: dict[str, Any]) -> bytes:
+    """The bytes that are signed."""
+    unsigned = {k: v for k, v in body.items() if k != "sig"}
+    text = json.dumps(unsigned, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"bwrouter/1 {path}\n{text}".encode()
+
+
+def by_relay(path: str, body: dict[str, Any]) -> Request:
+    """Authenticate a relay's request (Ed25519 by `relay`). Raises Problem 401."""
+    relay = bytes.fromhex(body["relay"])
+    signed = message(path, body)
+    try:
+        VerifyKey(relay).verify(signed, bytes.fromhex(body["sig"]))
+    except (BadSignatureError, ValueError) as e:
+        raise Problem(401, "signature", "sig: does not match relay, path and body", "sig") from e
+    return _request(relay, signed, body)
+
+
+def by_account(path: str, body: dict[str, Any]) -> Request:
+    """Authenticate a buyer's request (EIP-191 personal message by `account`). Raises Problem 401."""
+    account = body["account"].lower()
+    signed = message(path, body)
+    try:
+        signer = Account.recover_message(encode_defunct(signed), signature=bytes.fromhex(body["sig"]))
+    except Exception as e:  # eth_keys raises several unrelated types for a malformed signature
+        raise Problem(401, "signature", "sig: is not a recoverable secp256k1 signature", "sig") from e
+    if signer.lower() != account:
+        raise Problem(401, "signature", "sig: does not match account, path and body", "sig")
+    return _request(bytes.fromhex(account[2:]).rjust(32, b"\0"), signed, body)
+
+
+def _request(signer: bytes, signed: bytes, body: dict[str, Any]) -> Request:
+    return Request(signer, bytes.fromhex(body["nonce"]), sha256(signed).digest(), int(body["time"]))
+
+
+async def stored(db: Database, request: Request) -> dict[str, Any] | None:
+    """The answer that this request got before, or None. Raises Problem 409 when its nonce served another."""
+    async with db.read() as connection:
+        row = (
+            await connection.execute(
+                select(requests.c.digest, requests.c.answer).where(
+                    requests.c.signer == request.signer, requests.c.nonce == request.nonce
+                )
+            )
+        ).first()
+    if row is None:
+        return None
+    if bytes(row.digest) != request.digest:
+        raise Problem(409, "nonce-used", "nonce: was used by another request; take 16 fresh random bytes", "nonce")
+    answer: dict[str, Any] = json.loads(row.answer)
+    return answer
+
+
+def check_time(request: Request) -> None:
+    """Raises Problem 401 when the request's clock is further than WINDOW from ours."""
+    off = request.time - int(time.time())
+    if abs(off) > WINDOW:
+        raise Problem(
+            401, "time", f"time: is {off:+d} s off the gateway's clock, at most {WINDOW} s is allowed", "time"
+        )
+
+
+async def once(
+    db: Database, request: Request, effect: Callable[[AsyncConnection], Awaitable[dict[str, Any]]]
+) -> dict[str, Any]:
+    """Give `request` its effect if it had none, in one transaction with its record, and return its answer."""
+
+    async def work(connection: AsyncConnection) -> dict[str, Any] | None:
+        claim = await connection.execute(
+            db.insert(requests)
+            .values(
+                signer=request.signer,
+                nonce=request.nonce,
+                digest=request.digest,
+                answer="",
+                created_at=int(time.time()),
+            )
+            .on_conflict_do_nothing()
+        )
+        if claim.rowcount != 1:
+            return None
+        answer = await effect(connection)
+        await connection.execute(
+            update(requests)
+            .where(requests.c.signer == request.signer, requests.c.nonce == request.nonce)
+            .values(answer=json.dumps(answer, separators=(",", ":")))
+        )
+        return answer
+
+    answer = await db.transact(work)
+    if answer is None:
+        answer = await stored(db, request)
+        assert answer is not None
+    return answer
+
+
+async def forget(db: Database, before: int) -> int:
+    """Drop records older than unix time `before` (must lie further back than WINDOW); the number dropped."""
+    async with db.write() as connection:
+        return int((await connection.execute(delete(requests).where(requests.c.created_at < before))).rowcount)
