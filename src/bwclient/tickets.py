@@ -18,7 +18,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Ticket:
-    """A paid chain of `units` preimages: `top` is w_N, secret; `output` is the mint's signature (64 bytes) on H(w_0)."""
+    """A paid chain of `units` preimages. `top` is w_N, secret; `output` (64 bytes) the mint's signature on H(w_0)."""
 
     key_id: bytes
     output: bytes

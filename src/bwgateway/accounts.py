@@ -42,7 +42,9 @@ async def credit(db: Database, account: str, region: int, deposit: Deposit) -> A
     spent = -(-deposit.spent // UNIT_WEI)
 
     async def work(connection: AsyncConnection) -> Account:
-        blank = db.insert(accounts).values(account=account, region=region, deposited=0, issued=0, seen_block=0)
+        blank = db.insert(accounts).values(
+            account=account, region=region, deposited=0, issued=0, seen_block=0, charged=0
+        )
         await connection.execute(blank.on_conflict_do_nothing())
         await connection.execute(
             update(accounts)
@@ -79,10 +81,38 @@ async def debit(
     return None if row is None else Account(row.deposited, row.issued)
 
 
-async def voucher(db: Database, account: str, region: int) -> tuple[int, bytes] | None:
-    """The newest voucher of an account: cumulative wei and signature."""
-    query = select(accounts.c.issued, accounts.c.voucher)
+@dataclass(frozen=True)
+class Voucher:
+    """An account's newest voucher: units in all, and the signature."""
+
+    account: str
+    units: int
+    signature: bytes
+
+    @property
+    def claim(self) -> tuple[str, int, bytes]:
+        """As Settlement.charge takes it: account, cumulative wei, signature."""
+        return self.account, self.units * UNIT_WEI, self.signature
+
+
+async def uncharged(db: Database, region: int) -> list[Voucher]:
+    """Vouchers of a region that are not known to be on chain, in order of account."""
+    query = select(accounts.c.account, accounts.c.issued, accounts.c.voucher)
+    query = query.where(accounts.c.region == region, accounts.c.issued > accounts.c.charged)
     async with db.read() as connection:
-        found = await connection.execute(query.where(accounts.c.account == account, accounts.c.region == region))
-        row = found.first()
-    return None if row is None or row.voucher is None else (row.issued * UNIT_WEI, bytes(row.voucher))
+        rows = await connection.execute(query.where(accounts.c.voucher.is_not(None)).order_by(accounts.c.account))
+        return [Voucher(row.account, row.issued, bytes(row.voucher)) for row in rows]
+
+
+async def charged(db: Database, region: int, vouchers: list[Voucher]) -> None:
+    """Note that these vouchers are on chain."""
+    async with db.write() as connection:
+        for v in vouchers:
+            row = (accounts.c.account == v.account) & (accounts.c.region == region)
+            await connection.execute(update(accounts).where(row, accounts.c.charged < v.units).values(charged=v.units))
+
+
+async def forget_charged(db: Database, region: int) -> None:
+    """The chain does not have what was charged (it lost blocks): every voucher will be brought again."""
+    async with db.write() as connection:
+        await connection.execute(update(accounts).where(accounts.c.region == region).values(charged=0))

@@ -33,6 +33,7 @@ accounts = Table(
     Column("issued", BigInteger, nullable=False),  # units that left as tickets, cumulative
     Column("seen_block", BigInteger, nullable=False),  # at which `deposited` was read
     Column("voucher", LargeBinary(65)),  # the buyer's signature over `issued`
+    Column("charged", BigInteger, nullable=False),  # units of a voucher that is on chain
     PrimaryKeyConstraint("account", "region"),
 )
 

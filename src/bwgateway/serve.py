@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 import structlog
 import uvicorn
@@ -92,13 +93,28 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         yield Gateway(settings, keys, db, mint, Receipts(keys.gateway), chain, settlement, domain, node)
 
 
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: those raise the signal again before the chain's state is written."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `serve`."""
+        yield
+
+    def leave(self) -> None:
+        """Finish the requests that run, then stop."""
+        self.should_exit = True
+
+
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, or until a part of the gateway fails (its exception is raised)."""
     async with running(settings) as gateway:
         config = uvicorn.Config(
             create(gateway), settings.host, settings.port, log_config=None, access_log=False, server_header=False
         )
-        server = uvicorn.Server(config)
+        server = _Server(config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, server.leave)
         loops = [asyncio.create_task(_housekeeping(gateway))]
         if settings.settle:
             loops.append(asyncio.create_task(gateway.settlement.run()))

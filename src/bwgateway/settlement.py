@@ -18,6 +18,7 @@ import os
 import secrets
 import time
 from collections import defaultdict
+from hashlib import sha256
 from typing import Any
 
 import structlog
@@ -37,7 +38,7 @@ CLAIM_BATCH = 50
 """Leaves in one claimMany."""
 KEEP = 3
 """Epochs whose leaves are kept, by region."""
-_LEASE_SECONDS = 30
+_LEASE_SECONDS = 5
 _OUTCOME_SECONDS = 30.0
 
 
@@ -241,7 +242,12 @@ class Settlement:
         if epoch.state == "posted":
             log.warning("settlement.lost_root", region=region, epoch=epoch.number)
             await self._mark(region, epoch.number, "closed", claimable_at=None)
-        hash = await self._chain.post_root(region, epoch.number, root, total)
+        await self._charge(region)
+        try:
+            hash = await self._chain.post_root(region, epoch.number, root, total)
+        except Reverted:
+            await accounts.forget_charged(self._db, region)
+            raise
         if await self._chain.outcome(hash, _OUTCOME_SECONDS) is not True:
             return  # next tick looks again
         await self._chain.settled()
@@ -308,7 +314,7 @@ class Settlement:
                 self._published.add(key.id)
 
     async def _answer_withdrawals(self) -> None:
-        """Bring the voucher of every account that gave notice, before its notice runs out."""
+        """Look at every account that gave notice: its deposit shrinks, its voucher goes on chain before it leaves."""
         head = await self._chain.block()
         async with self._db.read() as connection:
             query = select(counters.c.value).where(counters.c.name == "withdrawals")
@@ -316,21 +322,40 @@ class Settlement:
         since = self._chain.addresses.block if seen is None or seen > head else seen + 1
         if since > head:
             return
-        for region, account in await self._chain.withdrawals(since, head):
-            deposit = await self._chain.deposit(account, region)
-            await accounts.credit(self._db, account, region, deposit)
-            held = await accounts.voucher(self._db, account, region)
-            if held is None or held[0] <= deposit.spent:
-                continue
-            purpose = f"charge:{region}:{account}:{held[0]}"
-            hash = await self._chain.charge(purpose, region, account, *held)
-            done = await self._chain.outcome(hash, _OUTCOME_SECONDS)
-            log.info("settlement.charged", region=region, account=account, wei=str(held[0]), mined=done)
+        notices = await self._chain.withdrawals(since, head)
+        for region, account in notices:
+            await accounts.credit(self._db, account, region, await self._chain.deposit(account, region))
+        for region in {region for region, _ in notices}:
+            await self._charge(region)
         async with self._db.write() as connection:
             insert = self._db.insert(counters).values(name="withdrawals", value=head)
             await connection.execute(
                 insert.on_conflict_do_update(index_elements=[counters.c.name], set_={"value": head})
             )
+
+    async def _charge(self, region: int) -> None:
+        """Bring buyers' vouchers on chain: a root may not exceed what they release."""
+        due = await accounts.uncharged(self._db, region)
+        for at in range(0, len(due), CLAIM_BATCH):
+            batch = due[at : at + CLAIM_BATCH]
+            try:
+                done = await self._bring(region, batch)
+            except Reverted as e:
+                log.error("settlement.voucher_refused", region=region, reason=str(e))
+                done = [v for one in batch for v in await self._bring_alone(region, one)]
+            await accounts.charged(self._db, region, done)
+
+    async def _bring(self, region: int, batch: list[accounts.Voucher]) -> list[accounts.Voucher]:
+        mark = sha256(b"".join(v.signature for v in batch)).hexdigest()[:32]
+        hash = await self._chain.charge(f"charge:{region}:{mark}", region, [v.claim for v in batch])
+        return batch if await self._chain.outcome(hash, _OUTCOME_SECONDS) else []
+
+    async def _bring_alone(self, region: int, voucher: accounts.Voucher) -> list[accounts.Voucher]:
+        try:
+            return await self._bring(region, [voucher])
+        except Reverted as e:
+            log.error("settlement.voucher_refused", region=region, account=voucher.account, reason=str(e))
+            return []
 
 
 def _tree(sums: dict[str, int]) -> Tree:

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hmac import compare_digest
 from typing import Any
 
@@ -35,7 +36,7 @@ class Opening:
     output: bytes
     units: int
 
-    @property
+    @cached_property
     def id(self) -> bytes:
         """H(w_0), 32 bytes."""
         return ticket_id(self.anchor)
@@ -68,25 +69,25 @@ async def _rows(connection: AsyncConnection, ids: Sequence[bytes]) -> dict[bytes
 
 def check(
     keys: MintKeys, openings: Sequence[Opening], seen: dict[bytes, Any], region: int
-) -> dict[bytes, str | MintKey]:
+) -> dict[Opening, str | MintKey]:
     """For each opening not `seen` yet: the key that signed it, or why it is refused. This is the costly part (an
     exponentiation each) and runs before the transaction."""
-    verdicts: dict[bytes, str | MintKey] = {}
+    verdicts: dict[Opening, str | MintKey] = {}
     now = time.time()
     for opening in openings:
-        if opening.id in seen or opening.id in verdicts:
+        if opening.id in seen or opening in verdicts:
             continue
         key = keys.find(opening.key, now)
         if key is None:
-            verdicts[opening.id] = "expired"
+            verdicts[opening] = "expired"
         elif key.units != opening.units:
-            verdicts[opening.id] = "units"
+            verdicts[opening] = "units"
         elif not key.verify(opening.anchor, opening.output):
-            verdicts[opening.id] = "forged"
+            verdicts[opening] = "forged"
         elif key.region != region:
-            verdicts[opening.id] = "region"
+            verdicts[opening] = "region"
         else:
-            verdicts[opening.id] = key
+            verdicts[opening] = key
     return verdicts
 
 
@@ -95,10 +96,10 @@ async def bind(
     connection: AsyncConnection,
     relay: bytes,
     openings: Sequence[Opening],
-    verdicts: dict[bytes, str | MintKey],
+    verdicts: dict[Opening, str | MintKey],
 ) -> list[dict[str, Any]]:
     """Bind every good ticket to `relay`, unless another has it; a result for each opening, in order."""
-    fresh = {o.id: (o, v) for o in openings if isinstance(v := verdicts.get(o.id), MintKey)}
+    fresh = {o.id: (o, v) for o in openings if isinstance(v := verdicts.get(o), MintKey)}
     now = int(time.time())
     values = [
         {
@@ -116,12 +117,14 @@ async def bind(
     if values:
         await connection.execute(db.insert(tickets).values(values).on_conflict_do_nothing())
     owners = await _rows(connection, [o.id for o in openings])
-    return [_opened(relay, o, owners.get(o.id), verdicts.get(o.id)) for o in openings]
+    return [_opened(relay, o, owners.get(o.id), verdicts.get(o)) for o in openings]
 
 
 def _opened(relay: bytes, opening: Opening, row: Any, verdict: str | MintKey | None) -> dict[str, Any]:
+    if isinstance(verdict, str):
+        return refuse(opening.id, verdict)
     if row is None:
-        return refuse(opening.id, verdict if isinstance(verdict, str) else "unknown")
+        return refuse(opening.id, "unknown")
     if bytes(row.relay) != relay:
         return refuse(opening.id, "elsewhere")
     return {"id": opening.id.hex(), "ok": True, "units": row.units}

@@ -43,7 +43,8 @@ class Deposit:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Settlement's ledger of a gateway in a region. `claimable_at` is zero: no root is pending. Sums are net of φ."""
+    """Settlement's ledger of a gateway in a region. `claimable_at` is zero: no root is pending. `total` and
+    `pending_total` are net of φ, `spent` (released by vouchers) is gross."""
 
     token: str
     claimable_at: int
@@ -52,3 +53,4 @@ class Ledger:
     pending_root: bytes
     total: int
     pending_total: int
+    spent: int

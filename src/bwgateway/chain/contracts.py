@@ -121,8 +121,7 @@ class Contracts:
     async def ledger(self, region: int) -> Ledger:
         """Settlement's ledger of this gateway in a region."""
         raw = await self.ask(self._settlement.functions.ledger(self.operator.address, region).call())
-        token, claimable_at, epoch, root, pending_root, total, pending_total = raw
-        return Ledger(token, claimable_at, epoch, root, pending_root, total, pending_total)
+        return Ledger(*raw)
 
     async def claimed(self, region: int, payout: str, block: int | None = None) -> int:
         """What Settlement has paid to `payout` for this gateway, wei."""
@@ -202,9 +201,10 @@ class Contracts:
         arguments = [self.operator.address, region, accounts, [c[1] for c in claims], [c[2] for c in claims]]
         return await self._send(purpose, self._settlement, "claimMany", arguments)
 
-    async def charge(self, purpose: str, region: int, account: str, cumulative: int, voucher: bytes) -> bytes:
-        """Settlement.charge with one voucher."""
-        arguments = [region, [AsyncWeb3.to_checksum_address(account)], [cumulative], [voucher]]
+    async def charge(self, purpose: str, region: int, vouchers: list[tuple[str, int, bytes]]) -> bytes:
+        """Settlement.charge with vouchers (account, cumulative wei, signature)."""
+        accounts = [AsyncWeb3.to_checksum_address(v[0]) for v in vouchers]
+        arguments = [region, accounts, [v[1] for v in vouchers], [v[2] for v in vouchers]]
         return await self._send(purpose, self._settlement, "charge", arguments)
 
     async def register_mint_key(self, key: Any) -> bytes:

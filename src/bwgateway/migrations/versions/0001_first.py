@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("issued", big, nullable=False),
         sa.Column("seen_block", big, nullable=False),
         sa.Column("voucher", sa.LargeBinary(65)),
+        sa.Column("charged", big, nullable=False),
         sa.PrimaryKeyConstraint("account", "region", name="pk_accounts"),
     )
     op.create_table(
