@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from pathlib import Path
 from typing import Any
 
-from .meter import TicketLike
+from .chain import ChainError
+from .oprf import BadElement, BadProof
 from .settings import Settings
+from .tickets import Ticket
 from .wallet import Wallet, WalletError
 
 BIG, SMALL = 1024, 64
+_REFUSALS = (WalletError, ChainError, BadProof, BadElement, OSError)
 
 
 class PurseError(RuntimeError):
     """No ticket can be had: the wallet, the gateway or the spend limit says no; the text says which."""
+
+
+def _key(path: str) -> bytes:
+    """The buyer's secp256k1 key, 32 bytes in hex. Raises PurseError."""
+    try:
+        key = bytes.fromhex(Path(path).read_text().strip().removeprefix("0x"))
+    except (OSError, ValueError) as e:
+        raise PurseError(f"wallet key {path} cannot be read: {e}") from e
+    if len(key) != 32:
+        raise PurseError(f"wallet key {path} has {len(key)} bytes, it wants 32 in hex")
+    return key
 
 
 class Purse:
@@ -24,25 +39,24 @@ class Purse:
         self.settings = settings
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
-        self._stock: deque[TicketLike] = deque()
+        self._stock: deque[Ticket] = deque()
         self._closing = False
         self._error = ""
         self._busy = False
         self.bought_units = 0
         self.taken_units = 0
         try:
-            self.wallet = Wallet.open(
-                settings.wallet_key_file, settings.gateway.url, settings.rpc_url, settings.state_dir,
-                gateway_key=bytes.fromhex(settings.gateway.key),
+            self.wallet = Wallet(
+                _key(settings.wallet_key_file), settings.gateway.url, settings.rpc_url,
+                Path(settings.state_dir) / "tickets", bytes.fromhex(settings.gateway.key),
             )  # fmt: skip
-        except (WalletError, OSError) as e:
+        except _REFUSALS as e:
             raise PurseError(str(e)) from e
         self._thread: threading.Thread | None = None
 
     def stock_up(self) -> None:
         """Fill the stock now; then keep it filled in the background. Raises PurseError."""
-        for ticket in self.wallet.stored(self.settings.region):
-            self._stock.append(ticket)
+        self._stock.extend(self.wallet.store.unspent(self.settings.region))
         self._buy()
         self._thread = threading.Thread(target=self._refill, name="purse", daemon=True)
         self._thread.start()
@@ -56,8 +70,8 @@ class Purse:
             if count <= 0:
                 continue
             try:
-                tickets = self.wallet.buy(s.region, size, count, s.slippage_pct)
-            except WalletError as e:
+                tickets = self.wallet.buy(s.region, size, count, int(s.slippage_pct * 100))
+            except _REFUSALS as e:
                 raise PurseError(str(e)) from e
             with self._lock:
                 self._stock.extend(tickets)
@@ -76,7 +90,7 @@ class Purse:
                 with self._lock:
                     self._error = str(e)
 
-    def take(self, region: int) -> TicketLike:
+    def take(self, region: int) -> Ticket:
         """The next ticket of the region, the large ones first. Raises PurseError when none is left."""
         if region != self.settings.region:
             raise PurseError(f"no tickets for region {region}: this purse buys for region {self.settings.region}")
@@ -87,8 +101,7 @@ class Purse:
             self.taken_units += ticket.units
             if sum(t.units for t in self._stock) * 2 < self.settings.stock_units:
                 self._wake.notify()
-        self.wallet.spent(ticket)
-        return ticket
+        return self.wallet.store.take(ticket)
 
     def status(self) -> dict[str, Any]:
         with self._lock:
