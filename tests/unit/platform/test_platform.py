@@ -1,5 +1,6 @@
 """The operating system behind its narrow interface, on the runtime that runs this."""
 
+import binascii
 import struct
 
 from harness import raises
@@ -38,7 +39,7 @@ def test_rfc_8439():
 def test_siphash_and_x25519_vectors():
     # SipHash-2-4 paper, appendix A; RFC 7748, section 6.1
     assert sodium.shorthash(bytes(range(16)), bytes(range(15))) == b"\xe5\x45\xbe\x49\x61\xca\x29\xa1"
-    a = b"\x77\x07\x6d\x0a\x73\x18\xa5\x7d\x3c\x16\xc1\x72\x51\xb2\x66\x45\xdf\x4c\x2f\x87\xeb\xc0\x99\x2a\xb1\x77\xfb\xa5\x1d\xb9\x2c\x2a"
+    a = binascii.unhexlify("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
     assert sodium.x25519_public(a)[:8] == b"\x85\x20\xf0\x09\x89\x30\xa7\x54"
     raises(sodium.CryptoError, sodium.x25519, a, bytes(32))
 
