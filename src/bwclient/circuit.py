@@ -8,7 +8,7 @@ import time
 from array import array
 from dataclasses import dataclass, field
 
-from bwrouter.platform import arena, ffi, net
+from bwrouter.platform import arena, ffi, mmsg, net
 from bwrouter.platform.sodium import SHORTHASH, CryptoError
 from bwrouter.wire import address, cell, handshake, noise
 from bwrouter.wire import sizes as S
@@ -59,6 +59,20 @@ class Hop:
         return net.ip_text(d.v6), d.port6
 
 
+@dataclass
+class SlotView:
+    """One packet slot: its address, and its header and bytes as sequences."""
+
+    address: int
+    d: memoryview
+    h: memoryview
+    b: memoryview
+
+    @classmethod
+    def at(cls, address: int) -> SlotView:
+        return cls(address, ffi.le32(address, 6), ffi.le16(address, 12), ffi.u8(address, mmsg.SLOT))
+
+
 class Circuit:
     """Client's end. `own_obf` (32) and the circuit id belong to this client's socket.
 
@@ -78,20 +92,17 @@ class Circuit:
             for i, d in enumerate(path)
         ]  # fmt: skip
         first = self.hops[0]
-        self.mac_forward = self.block + 512
         self.mac_backward = self.block + 528
         self.obf = self.block + 544
         self.name = self.block + 576
         self._mac = self.block + 608
-        self._mac_words = ffi.le16(self._mac, 4)
-        ffi.poke(self.mac_forward, first.link_key)
         ffi.poke(self.mac_backward, handshake.backward_mac_key(first.link_key))
         ffi.poke(self.obf, first.descriptor.obf)
         self.sockaddr = net.pack_addr(*first.endpoint)
         ffi.poke(self.name, self.sockaddr)
-        self.cid = os.urandom(8)  # under which the first hop speaks to us
+        self.cid = cell.make_cid(os.urandom(8))  # under which the first hop speaks to us
         self.cid_words = cell.cid_words(self.cid)
-        self.next_words = (0, 0, 0, 0)
+        self.next_words = (0, 0)
         self.sent = 0
         self.heard = time.monotonic()
         self.drops: dict[str, int] = {}
@@ -166,22 +177,22 @@ class Circuit:
     def count(self, reason: str) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + 1
 
-    def seal(self, target: int, a: int, h: memoryview, b: memoryview, size: int, command: int) -> int:
-        """Seal `size` payload bytes at a + 24 as a cell for hop `target`; returns the packet's size."""
+    def seal(self, target: int, v: SlotView, size: int, command: int) -> int:
+        """Seal `size` payload bytes at 24 of the slot as a cell for hop `target`; returns the packet's size."""
+        a, d, b = v.address, v.d, v.b
         number = self.sent
         if number >= S.COUNTER_LIMIT:
             raise CircuitError(target, "the circuit's counter is used up: build a new one")
         self.sent = number + 1
         n = 24 + size
         b[n] = command
-        cell.set_counter(h, number, 0)
+        cell.set_counter(d, v.h, number, 0)
         hops = self.hops
         for i in range(target, -1, -1):
-            cell.seal_layer(a, n + 1, h, hops[i].k_forward, cell.FORWARD)
+            cell.seal_layer(a, n + 1, d, hops[i].k_forward, cell.FORWARD)
             n += 17
             b[n] = S.RELAY
-        w = self.next_words
-        cell.dress(a, n, h, w[0], w[1], w[2], w[3], self.mac_forward, self.obf)
+        cell.dress_forward(a, n, d, self.next_words[0], self.next_words[1], self.obf)
         charge = n
         for i in range(target + 1):
             if i < target or command not in _UNCHARGED:
@@ -189,30 +200,27 @@ class Circuit:
             charge -= 17
         return n
 
-    def open(self, a: int, n: int, h: memoryview, b: memoryview) -> tuple[int, int, int]:
+    def open(self, v: SlotView, n: int) -> tuple[int, int, int]:
         """Open a backward cell whose header is unmasked: (origin's index, command, payload size at a + 24).
 
         (-1, 0, 0) when it is dropped; why is counted.
         """
-        mac = self._mac_words
+        a, d, h = v.address, v.d, v.h
         SHORTHASH(self._mac, a, 16, self.mac_backward)
-        if mac[0] != h[8] or mac[1] != h[9] or mac[2] != h[10] or mac[3] != h[11]:
+        if ffi.peek(self._mac, 8) != ffi.peek(a + 16, 8):
             return self._dropped("link-mac")
         origin = h[7] >> 13
-        h7 = h[7]
-        h[7] = h7 & 0x1FFF
-        number = cell.counter(h)
-        h[7] = h7
+        number = d[2]
         whole = n
-        if number < 0:
+        if number >= S.COUNTER_LIMIT or h[6] or h[7] & 0x1FFF:
             return self._dropped("counter")
         for i, hop in enumerate(self.hops):
             if not hop.ready or n < 41:
                 return self._dropped("layers")
-            if not cell.open_layer(a, n, h, hop.k_backward, cell.BACKWARD):
+            if not cell.open_layer(a, n, d, hop.k_backward, cell.BACKWARD):
                 return self._dropped("tag")
             n -= 17
-            command = b[n]
+            command = v.b[n]
             if command == S.RELAY:
                 continue
             if hop.origin != origin:

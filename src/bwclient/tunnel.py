@@ -13,10 +13,9 @@ from bwrouter.wire import cell
 from bwrouter.wire import sizes as S
 from bwrouter.wire.descriptor import Descriptor
 
-from .circuit import Circuit, CircuitError
+from .circuit import Circuit, CircuitError, SlotView
 from .meter import MeterError, TicketSource
 
-_SLOT = 2048
 _BATCH = 64
 _STEP_TIMEOUT = 1.5  # seconds for one hop's handshake before it is tried again
 _STEP_TRIES = 3
@@ -38,12 +37,11 @@ class Tunnel:
         self.obf_key = os.urandom(32)
         self._obf = arena.take(4096)
         ffi.poke(self._obf, self.obf_key)
-        self.rx = mmsg.Batch(_BATCH, _SLOT, sends=_BATCH)
-        self.tx = mmsg.Batch(_BATCH, _SLOT, sends=_BATCH)
-        self._rx_heads = [ffi.le16(self.rx.base + i * _SLOT, 12) for i in range(_BATCH)]
-        self._rx_bytes = [ffi.u8(self.rx.base + i * _SLOT, _SLOT) for i in range(_BATCH)]
-        self._tx_heads = [ffi.le16(self.tx.base + i * _SLOT, 12) for i in range(_BATCH)]
-        self._tx_bytes = [ffi.u8(self.tx.base + i * _SLOT, _SLOT) for i in range(_BATCH)]
+        self.rx = mmsg.Receiver(self.fd, 256)
+        self.tx = mmsg.Sender(self.fd, _BATCH)
+        self._rx = [SlotView.at(self.rx.base + i * mmsg.SLOT) for i in range(256)]
+        base = arena.take(_BATCH * mmsg.SLOT)
+        self._tx = [SlotView.at(base + i * mmsg.SLOT) for i in range(_BATCH)]
         self._next = 0
         self.tun = -1
         self.poller = net.Poller([self.fd, -1])
@@ -107,20 +105,20 @@ class Tunnel:
         return i
 
     def _flush(self) -> None:
-        self.tx.flush(self.fd)
+        self.tx.flush()
         self._next = 0
 
     def _seal(self, i: int, target: int, size: int, command: int) -> None:
         c = self.circuit
         assert c is not None
-        a = self.tx.base + i * _SLOT
-        n = c.seal(target, a, self._tx_heads[i], self._tx_bytes[i], size, command)
-        self.tx.put(a, n, c.name)
+        v = self._tx[i]
+        n = c.seal(target, v, size, command)
+        self.tx.put(v.address, n, c.name)
         self.stats["wire_bytes_up"] += n
 
     def _control(self, target: int, command: int, payload: bytes) -> None:
         i = self._slot()
-        ffi.poke(self.tx.base + i * _SLOT + 24, payload)
+        ffi.poke(self._tx[i].address + 24, payload)
         self._seal(i, target, len(payload), command)
 
     def _pay(self) -> None:
@@ -165,7 +163,7 @@ class Tunnel:
         last = len(c.hops) - 1
         for _ in range(_BATCH):
             i = self._slot()
-            size = net.READ(self.tun, self.tx.base + i * _SLOT + 24, self.mtu)
+            size = net.READ(self.tun, self._tx[i].address + 24, self.mtu)
             if size <= 0:
                 self._next = i
                 return
@@ -175,36 +173,35 @@ class Tunnel:
 
     def _receive(self) -> None:
         rx = self.rx
-        count = rx.receive(self.fd, _BATCH)
+        messages = rx.receive(64)
         c = self.circuit
-        if c is None:
-            return
-        words = c.cid_words
-        at = mmsg.LEN
-        for i in range(count):
-            n = rx.length[at]
-            at += mmsg.U32
-            if n < S.PACKET_MIN or n > S.PACKET_MAX:
-                c.count("size")
-                continue
-            a = rx.base + i * _SLOT
-            h = self._rx_heads[i]
-            cell.mask(a, n, self._obf)
-            if (h[0], h[1], h[2], h[3]) != words:
-                c.count("unknown-circuit")
-                continue
-            self.stats["wire_bytes_down"] += n
-            if not c.hops[0].ready:
-                c.on_created(ffi.peek(a, n))
-                continue
-            hop, command, size = c.open(a, n, h, self._rx_bytes[i])
-            if command == S.DATA:
-                if hop == len(c.hops) - 1 and self.tun >= 0:
-                    self.stats["packets_down"] += 1
-                    self.stats["inner_bytes_down"] += size
-                    net.WRITE(self.tun, a + 24, size)
-            elif hop >= 0:
-                self._on_command(c, hop, command, ffi.peek(a + 24, size))
+        for m in range(messages):
+            count = rx.cells(m)
+            size, last = rx.size, rx.last
+            for j in range(count):
+                if c is not None:
+                    self._packet(c, self._rx[m * rx.per + j], size if j < count - 1 else last)
+        rx.done()
+
+    def _packet(self, c: Circuit, v: SlotView, n: int) -> None:
+        if n < S.PACKET_MIN or n > S.PACKET_MAX:
+            return c.count("size")
+        cell.mask(v.address, n, self._obf)
+        if (v.d[0], v.d[1]) != c.cid_words:
+            return c.count("unknown-circuit")
+        self.stats["wire_bytes_down"] += n
+        if not c.hops[0].ready:
+            c.on_created(ffi.peek(v.address, n))
+            return None
+        hop, command, size = c.open(v, n)
+        if command == S.DATA:
+            if hop == len(c.hops) - 1 and self.tun >= 0:
+                self.stats["packets_down"] += 1
+                self.stats["inner_bytes_down"] += size
+                net.WRITE(self.tun, v.address + 24, size)
+        elif hop >= 0:
+            self._on_command(c, hop, command, ffi.peek(v.address + 24, size))
+        return None
 
     def _on_command(self, c: Circuit, hop: int, command: int, payload: bytes) -> None:
         if command == S.CREDIT:

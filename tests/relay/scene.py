@@ -203,6 +203,6 @@ def send_inner(tunnel: Tunnel, packet: bytes) -> None:
     from bwrouter.wire import sizes as S
 
     i = tunnel._slot()
-    ffi.poke(tunnel.tx.base + i * 2048 + 24, packet)
+    ffi.poke(tunnel._tx[i].address + 24, packet)
     assert tunnel.circuit is not None
     tunnel._seal(i, len(tunnel.circuit.hops) - 1, len(packet), S.DATA)

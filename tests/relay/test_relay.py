@@ -130,10 +130,10 @@ def test_replayed_flipped_and_truncated_cells_are_dropped(scene, tunnel):
     relay = scene.relays[0]
     c = tunnel.circuit
     i = tunnel._slot()
-    a = tunnel.tx.base + i * 2048
-    ffi.poke(a + 24, b"ping....")
-    n = c.seal(0, a, tunnel._tx_heads[i], tunnel._tx_bytes[i], 8, S.PING)
-    cell = ffi.peek(a, n)
+    v = tunnel._tx[i]
+    ffi.poke(v.address + 24, b"ping....")
+    cell = ffi.peek(v.address, c.seal(0, v, 8, S.PING))
+    n = len(cell)
     tunnel._next = 0
     s = raw_udp(scene)
     s.sendto(cell, (relay.ip, relay.port))

@@ -18,15 +18,18 @@ RELAY_CID = bytes(range(1, 9))
 
 def sealed_cell(direction, key, mac_key, obf, count, origin, command, payload):
     a = arena.take(4096)
-    h = ffi.le16(a, 12)
+    d = ffi.le32(a, 6)
     ffi.poke(a + 2048, key + mac_key + obf)
     ffi.poke(a + 24, payload + bytes([command]))
     n = 24 + len(payload) + 1
-    cell.set_counter(h, count, origin)
-    cell.seal_layer(a, n, h, a + 2048, direction)
+    cell.set_counter(d, ffi.le16(a, 12), count, origin)
+    cell.seal_layer(a, n, d, a + 2048, direction)
     n += 16
     w = cell.cid_words(RELAY_CID)
-    cell.dress(a, n, h, w[0], w[1], w[2], w[3], a + 2048 + 32, a + 2048 + 48)
+    if direction == cell.FORWARD:
+        cell.dress_forward(a, n, d, w[0], w[1], a + 2048 + 48)
+    else:
+        cell.dress_backward(a, n, d, w[0], w[1], a + 2048 + 32, a + 2048 + 48)
     return ffi.peek(a, n)
 
 

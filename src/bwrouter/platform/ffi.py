@@ -53,6 +53,10 @@ try:
         """`count` little-endian 16-bit words at `address`, indexable without allocation: for fields of the wire."""
         return _u.struct(address, {"a": (_u.ARRAY, _u.UINT16 | count)}, _u.NATIVE if _LITTLE else _u.LITTLE_ENDIAN).a
 
+    def le32(address, count):
+        """`count` little-endian 32-bit words at `address`; no allocation as long as they are below 2^30."""
+        return _u.struct(address, {"a": (_u.ARRAY, _u.UINT32 | count)}, _u.NATIVE if _LITTLE else _u.LITTLE_ENDIAN).a
+
     def u32(address, count):
         """`count` native 32-bit words at `address`."""
         return _u.struct(address, {"a": (_u.ARRAY, _u.UINT32 | count)}).a
@@ -120,6 +124,12 @@ except ImportError:
         if not _LITTLE:
             raise OSError("CPython on a big-endian machine is not supported; use MicroPython")
         return u16(address, count)
+
+    def le32(address, count):
+        """`count` little-endian 32-bit words at `address`: for fields of the wire."""
+        if not _LITTLE:
+            raise OSError("CPython on a big-endian machine is not supported; use MicroPython")
+        return u32(address, count)
 
     def u32(address, count):
         """`count` native 32-bit words at `address`."""

@@ -1,51 +1,44 @@
-"""The relay's data path: one socket, batches in and out, nothing allocated per cell in the steady state."""
+"""The relay's data path: one socket, batches in and out, nothing allocated per cell in the steady state.
 
-from ..platform import ffi, mmsg, net
+`receive` is long on purpose: a call costs MicroPython as much as ten plain steps, and every cell goes through here.
+"""
+
+from ..platform import arena, ffi, mmsg, net
 from ..platform.sodium import DECRYPT, ENCRYPT, SHORTHASH, STREAM_XOR
 from ..wire import cell
 from ..wire import sizes as S
 from . import circuit as C
 
-BATCH = 32
-SPARE = 16  # slots for cells that this hop originates
-SLOT = 2048
-_RELAY = S.RELAY
-_DATA = S.DATA
-_READY = C.NEXT_READY
-_MAX = S.PACKET_MAX
-_MIN = S.PACKET_MIN
+SLOTS = 256
+OWN = 48  # slots for cells that this hop originates
+SLOT = mmsg.SLOT
 _HEADER_V6 = 48  # IPv6 and UDP headers: what a datagram costs on the wire beside itself, at most
-_LEN = mmsg.LEN
-_U32 = mmsg.U32
+_MEMCMP = ffi.func(ffi.LIBC, "i", "memcmp", "PPL")
 
 
 class Loop:
     """Moves cells. What is rare goes to `rare` (relay.Relay): on_create, on_reply, on_command."""
 
-    def __init__(self, fd, table, obf_key, pacer, rare):
+    def __init__(self, fd, table, obf_key, pacer, rare, offload=True):
         self.fd = fd
         self.table = table
         self.pacer = pacer
         self.rare = rare
         self.exit = None
-        self.rx = mmsg.Batch(BATCH, SLOT, sends=2 * BATCH + SPARE)
-        # Own cells and packets from the TUN are built in slots of their own; they are sent by the same queue.
-        self.own = mmsg.Batch(BATCH + SPARE, SLOT, sends=1)
-        self._heads = [ffi.le16(self.rx.base + i * SLOT, 12) for i in range(BATCH)]
-        self._bytes = [ffi.u8(self.rx.base + i * SLOT, SLOT) for i in range(BATCH)]
-        self._own_heads = [ffi.le16(self.own.base + i * SLOT, 12) for i in range(BATCH + SPARE)]
-        self._own_bytes = [ffi.u8(self.own.base + i * SLOT, SLOT) for i in range(BATCH + SPARE)]
+        self.rx = mmsg.Receiver(fd, SLOTS, gro=offload)
+        slots = SLOTS
+        self.tx = mmsg.Sender(fd, slots + OWN, gso=offload)
+        self._address, self._d, self._h, self._b = _views(self.rx.base, slots)
+        self._own = _views(arena.take(OWN * SLOT), OWN)
         self._next_own = 0
         # One small block of the arena: our obfuscation key and a link MAC to compare with.
-        self._scratch = mmsg.arena.take(4096)
+        self._scratch = arena.take(4096)
         ffi.poke(self._scratch, obf_key)
-        self._mac = ffi.le16(self._scratch + 64, 4)
         self.drops = {}
         self.cells_in = 0
         self.cells_out = 0
-        self.bytes_in = 0
+        self.bytes_in = 0  # below 2^20: the rest is carried to mib_in
         self.bytes_out = 0
-        self.units = 0  # carry of the byte counters: 2^20 bytes each
         self.mib_in = 0
         self.mib_out = 0
 
@@ -58,148 +51,178 @@ class Loop:
     def receive(self):
         """Take one batch from the socket and forward it. Returns the number of packets."""
         rx = self.rx
-        count = rx.receive(self.fd, BATCH)
-        if not count:
+        # A batch may not run far ahead of the pacer: on a slow uplink it would be heard in the household.
+        messages = rx.receive(self.pacer.tokens // 1500 + 1)
+        if not messages:
             return 0
-        length = rx.length
-        base = rx.base
-        heads = self._heads
-        mask = self.table.mask
+        tx = self.tx
+        iov = tx.iov
+        address = self._address
+        heads = self._d
+        contents = self._b
         forward = self.table.forward
         backward = self.table.backward
+        mask = self.table.mask
         obf = self._scratch
-        at = _LEN
-        total = 0
-        for i in range(count):
-            n = length[at]
-            at += _U32
-            total += n
-            if n < _MIN or n > _MAX:
-                self.count("size")
-                continue
-            a = base + i * SLOT
-            h = heads[i]
-            STREAM_XOR(a, a, 24, a + n - 12, obf)
-            id0 = h[0] & mask
-            c = forward[id0]
-            if c is not None:
-                self._forward(c, a, n, h, i)
-                continue
-            c = backward[id0]
-            if c is not None:
-                self._backward(c, a, n, h, i)
-            elif not (h[0] or h[1] or h[2] or h[3]):
-                self.rare.on_create(ffi.peek(a, n), ffi.peek(rx.names + i * 32, 28))
-            else:
-                self.count("unknown-circuit")
-        self.cells_in += count
-        self.bytes_in += total
-        if self.bytes_in >= 1 << 20:
-            self.mib_in += self.bytes_in >> 20
-            self.bytes_in &= (1 << 20) - 1
-        return count
+        mac = obf + 64
+        seen = bytes_in = bytes_out = sent = 0
+        q = tx.queued
+        run_name = tx._name
+        run_size = tx._size
+        for m in range(messages):
+            cells = rx.cells(m)
+            first = m * rx.per
+            end = first + cells - 1
+            size = rx.size
+            seen += cells
+            bytes_in += size * (cells - 1) + rx.last
+            for i in range(first, end + 1):
+                n = size if i < end else rx.last
+                if n < 41 or n > 1472:
+                    self.count("size")
+                    continue
+                a = address[i]
+                d = heads[i]
+                STREAM_XOR(a, a, 24, a + n - 12, obf)
+                number = d[2]
+                c = forward[d[0] & mask]
+                if c is not None:
+                    w = c.window
+                    if d[3] or number >= 1073741824:
+                        self.count("counter")
+                        continue
+                    if number != w.next and not w.fresh(number):
+                        self.count("replay")
+                        continue
+                    k = c.k
+                    d[1] = 0
+                    d[4] = 0
+                    if DECRYPT(a + 24, 0, 0, a + 24, n - 24, a + 8, 9, a + 4, k):
+                        self.count("tag")
+                        continue
+                    if number == w.next:
+                        w.next = number + 1
+                    else:
+                        w.take(number)
+                    left = c.left - n
+                    n -= 17
+                    command = contents[i][n]
+                    if command == 1 and left >= 0 and c.next == 2:
+                        c.left = left
+                        d[0] = c.n0
+                        d[1] = c.n1
+                        STREAM_XOR(a, a, 24, a + n - 12, k + 96)
+                        name = k + 208
+                    else:
+                        tx.queued = q
+                        self._here(c, command, a, n, i, m)
+                        q = tx.queued
+                        run_name = tx._name
+                        run_size = tx._size
+                        continue
+                else:
+                    c = backward[d[0] & mask]
+                    if c is None or c.next != 2:
+                        tx.queued = q
+                        self._handshake(c, a, n, d, m)
+                        q = tx.queued
+                        run_name = tx._name
+                        run_size = tx._size
+                        continue
+                    k = c.k
+                    SHORTHASH(mac, a, 16, k + 160)
+                    if _MEMCMP(mac, a + 16, 8):
+                        self.count("link-mac")
+                        continue
+                    h7 = self._h[i][7]
+                    origin = h7 >> 13
+                    if number >= 1073741824 or h7 & 0x1FFF or self._h[i][6] or origin == 0 or origin == c.origin:
+                        self.count("counter")
+                        continue
+                    w = c.back[origin] or self.table.back_window(c, origin)
+                    if w is None or n > 1455:
+                        self.count("memory" if w is None else "size")
+                        continue
+                    if number != w.next and not w.fresh(number):
+                        self.count("replay")
+                        continue
+                    left = c.left - n - 17
+                    if left < 0:
+                        self.count("unpaid")
+                        continue
+                    c.left = left
+                    # The window moves before the layer is sealed: no second cell is ever sealed under this counter.
+                    if number == w.next:
+                        w.next = number + 1
+                    else:
+                        w.take(number)
+                    contents[i][n] = 1
+                    d[1] = 0
+                    d[4] = 1
+                    ENCRYPT(a + 24, 0, a + 24, n - 23, a + 8, 9, 0, a + 4, k + 32)
+                    n += 17
+                    d[0] = c.p0
+                    d[1] = c.p1
+                    SHORTHASH(a + 16, a, 16, k + 128)
+                    STREAM_XOR(a, a, 24, a + n - 12, k + 64)
+                    name = k + 176
+                iov[2 * q] = a
+                iov[2 * q + 1] = n
+                if name != run_name or n != run_size:
+                    tx.begin(q, name, n)
+                    run_name = name
+                    run_size = n
+                q += 1
+                bytes_out += n
+                sent += 1
+        tx.queued = q
+        rx.done()
+        self.cells_in += seen
+        self.bytes_in += bytes_in
+        self.mib_in += self.bytes_in >> 20
+        self.bytes_in &= 1048575
+        self.sent(sent, bytes_out)
+        return seen
 
-    def _forward(self, c, a, n, h, i):
-        if h[5] >= 0x4000 or h[6] or h[7]:
-            return self.count("counter")
-        number = h[4] | h[5] << 16
-        window = c.window
-        if not window.fresh(number):
-            return self.count("replay")
-        k = c.k
-        h[2] = 0
-        h[3] = 0
-        h[8] = 0
-        if DECRYPT(a + 24, 0, 0, a + 24, n - 24, a + 8, 9, a + 4, k):
-            return self.count("tag")
-        window.take(number)
-        c.idle = 0
-        command = self._bytes[i][n - 17]
-        if command == _RELAY:
-            left = c.left - n
-            if left < 0:
-                return self.count("unpaid")
-            if c.next != _READY:
-                return self.count("no-next")
-            c.left = left
-            c.free = 0
-            h[0] = c.n0
-            h[1] = c.n1
-            h[2] = c.n2
-            h[3] = c.n3
-            n -= 17
-            SHORTHASH(a + 16, a, 16, k + 144)
-            STREAM_XOR(a, a, 24, a + n - 12, k + 96)
-            self.put(a, n, k + 208)
-        elif command == _DATA:
-            left = c.left - n
-            if left < 0:
-                return self.count("unpaid")
-            if c.session is None:
-                return self.count("no-session")
-            c.left = left
-            c.free = 0
-            self.exit.send(c.session, a, self._bytes[i], 24, n - 41)
-        else:
-            self.roam(c, i)
-            self.rare.on_command(c, command, ffi.peek(a + 24, n - 41), n)
+    def sent(self, cells, size):
+        """Account for queued packets."""
+        self.pacer.tokens -= size + cells * _HEADER_V6
+        self.cells_out += cells
+        self.bytes_out += size
+        self.mib_out += self.bytes_out >> 20
+        self.bytes_out &= 1048575
 
-    def _backward(self, c, a, n, h, i):
-        if c.next != _READY:
-            return self.rare.on_reply(c, ffi.peek(a, n))
-        if n + 17 > _MAX:
-            return self.count("size")
-        k = c.k
-        mac = self._mac
-        SHORTHASH(self._scratch + 64, a, 16, k + 160)
-        if mac[0] != h[8] or mac[1] != h[9] or mac[2] != h[10] or mac[3] != h[11]:
-            return self.count("link-mac")
-        origin = h[7] >> 13
-        if h[5] >= 0x4000 or h[6] or h[7] & 0x1FFF or origin == 0 or origin == c.origin:
-            return self.count("counter")
-        window = c.back[origin] or self.table.back_window(c, origin)
-        if window is None:
-            return self.count("memory")
-        number = h[4] | h[5] << 16
-        if not window.fresh(number):
-            return self.count("replay")
-        n += 17
-        left = c.left - n
-        if left < 0:
+    def _here(self, c, command, a, n, i, m):
+        """An opened forward cell that is not simply relayed: 24 .. n - 1 is its payload, n + 17 was its size."""
+        if command == S.RELAY:
+            return self.count("unpaid" if c.left < n + 17 else "no-next")
+        if command != S.DATA:
+            self._roam(c, self.rx.names + m * mmsg.NAME)
+            return self.rare.on_command(c, command, ffi.peek(a + 24, n - 24), n + 17)
+        if c.left < n + 17:
             return self.count("unpaid")
-        # The window moves before the layer is sealed: no second cell can ever be sealed under this counter.
-        window.take(number)
-        c.idle = 0
-        c.left = left
-        self._bytes[i][n - 17] = _RELAY
-        h[2] = 0
-        h[3] = 0
-        h[8] = 1
-        ENCRYPT(a + 24, 0, a + 24, n - 40, a + 8, 9, 0, a + 4, k + 32)
-        h[0] = c.p0
-        h[1] = c.p1
-        h[2] = c.p2
-        h[3] = c.p3
-        SHORTHASH(a + 16, a, 16, k + 128)
-        STREAM_XOR(a, a, 24, a + n - 12, k + 64)
-        self.put(a, n, k + 176)
+        if c.session is None:
+            return self.count("no-session")
+        c.left -= n + 17
+        self.exit.send(c.session, a, self._b[i], 24, n - 24)
 
-    def put(self, a, n, name):
-        """Queue a finished packet and charge it to the pacer."""
-        tx = self.rx
-        tx.put(a, n, name)
-        self.pacer.tokens -= n + _HEADER_V6
-        self.cells_out += 1
-        self.bytes_out += n
-        if self.bytes_out >= 1 << 20:
-            self.mib_out += 1
-            self.bytes_out -= 1 << 20
-        if tx.queued == tx.sends:
-            self.flush()
+    def _handshake(self, c, a, n, d, m):
+        """A packet to no circuit, or to one that waits for its next hop."""
+        if c is not None:
+            self.rare.on_reply(c, ffi.peek(a, n))
+        elif d[0] or d[1]:
+            self.count("unknown-circuit")
+        else:
+            self.rare.on_create(ffi.peek(a, n), ffi.peek(self.rx.names + m * mmsg.NAME, 28))
+
+    def _roam(self, c, name):
+        """The previous end may speak from elsewhere now: follow it (its cell has proved authentic)."""
+        if _MEMCMP(name, c.k + C.P_ADDR, 28):
+            ffi.poke(c.k + C.P_ADDR, ffi.peek(name, 28))
 
     def flush(self):
-        if self.rx.queued:
-            self.rx.flush(self.fd)
+        """Send all that is queued."""
+        self.tx.flush()
         self._next_own = 0
 
     # -- cells of our own --------------------------------------------------------
@@ -207,7 +230,7 @@ class Loop:
     def slot(self):
         """Index of a free own slot; sends what is queued when all are in use."""
         i = self._next_own
-        if i == BATCH + SPARE:
+        if i == OWN:
             self.flush()
             i = 0
         self._next_own = i + 1
@@ -216,70 +239,68 @@ class Loop:
     def originate(self, c, command, payload):
         """Send a backward cell of this hop's own on `c`: seldom ones (CREDIT, EXTENDED, PONG, ERROR ...)."""
         i = self.slot()
-        a = self.own.base + i * SLOT
-        ffi.poke(a + 24, payload)
-        self.seal_own(c, a, self._own_heads[i], self._own_bytes[i], len(payload), command)
+        ffi.poke(self._own[0][i] + 24, payload)
+        self.seal_own(c, i, len(payload), command)
 
-    def seal_own(self, c, a, h, b, size, command):
-        """Seal `size` payload bytes at `a` + 24 as our own cell on `c` and queue it."""
+    def seal_own(self, c, i, size, command):
+        """Seal `size` payload bytes in own slot `i` as our own cell on `c` and queue it."""
         number = c.sent
         if number >= S.COUNTER_LIMIT:
             return self.count("counter-limit")
         c.sent = number + 1
-        b[24 + size] = command
+        a = self._own[0][i]
+        d = self._own[1][i]
+        h = self._own[2][i]
+        self._own[3][i][24 + size] = command
         n = size + 41
         k = c.k
-        cell.set_counter(h, number, c.origin)
-        h[2] = 0
-        h[3] = 0
-        h[8] = 1
+        d[2] = number
+        h[6] = 0
+        h[7] = c.origin << 13
+        d[1] = 0
+        d[4] = 1
         ENCRYPT(a + 24, 0, a + 24, size + 1, a + 8, 9, 0, a + 4, k + 32)
-        h[0] = c.p0
-        h[1] = c.p1
-        h[2] = c.p2
-        h[3] = c.p3
+        d[0] = c.p0
+        d[1] = c.p1
         SHORTHASH(a + 16, a, 16, k + 128)
         STREAM_XOR(a, a, 24, a + n - 12, k + 64)
-        self.put(a, n, k + 176)
+        self.tx.put(a, n, k + 176)
+        self.sent(1, n)
 
     def from_tun(self):
         """Take packets from the exit's TUN towards their buyers. Returns how many."""
         ex = self.exit
-        taken = 0
-        while taken < BATCH:
+        for taken in range(OWN - 1):
             i = self.slot()
-            a = self.own.base + i * SLOT
-            size = net.READ(ex.fd, a + 24, ex.mtu)
+            size = net.READ(ex.fd, self._own[0][i] + 24, ex.mtu)
             if size <= 0:
                 self._next_own = i
-                break
-            taken += 1
-            b = self._own_bytes[i]
-            s = ex.find(b, 24)
+                return taken
+            s = ex.find(self._own[3][i], 24)
             c = s.circuit if s is not None else None
-            if c is None:
+            left = c.left - size - 41 if c is not None else 0
+            if c is None or left < 0:
                 self._next_own = i
-                self.count("no-session")
-                continue
-            left = c.left - size - 41
-            if left < 0:
-                self._next_own = i
-                self.count("unpaid")
+                self.count("no-session" if c is None else "unpaid")
                 continue
             c.left = left
-            c.free = 0
-            c.idle = 0
-            self.seal_own(c, a, self._own_heads[i], b, size, _DATA)
-        return taken
-
-    def roam(self, c, i):
-        """The previous end speaks from elsewhere now: follow it (only after its cell proved authentic)."""
-        name = self.rx.names + i * 32
-        here = ffi.peek(name, 28)
-        if here != ffi.peek(c.k + C.P_ADDR, 28):
-            ffi.poke(c.k + C.P_ADDR, here)
+            self.seal_own(c, i, size, S.DATA)
+        return OWN - 1
 
 
-assert (C.K_B, C.P_OBF, C.N_OBF, C.P_MAC_B, C.N_MAC_F, C.N_MAC_B, C.P_ADDR, C.N_ADDR) == (
-    32, 64, 96, 128, 144, 160, 176, 208,
-)  # fmt: skip  # the loop writes them as numbers
+def _views(base, count):
+    """Per slot: address, header as 32-bit and as 16-bit words, all bytes. Made once: a view is an object."""
+    return (
+        [base + i * SLOT for i in range(count)],
+        [ffi.le32(base + i * SLOT, 6) for i in range(count)],
+        [ffi.le16(base + i * SLOT, 12) for i in range(count)],
+        [ffi.u8(base + i * SLOT, SLOT) for i in range(count)],
+    )
+
+
+# `receive` writes these as numbers: a global name costs a dictionary look-up per use.
+assert (C.K_F, C.K_B, C.P_OBF, C.N_OBF, C.P_MAC_B, C.N_MAC_B, C.P_ADDR, C.N_ADDR) == (
+    0, 32, 64, 96, 128, 160, 176, 208,
+)  # fmt: skip
+assert (S.PACKET_MIN, S.PACKET_MAX, S.COUNTER_LIMIT, S.RELAY, C.NEXT_READY, S.LAYER) == (41, 1472, 1 << 30, 1, 2, 17)
+assert cell.FORWARD == 0 and cell.BACKWARD == 1

@@ -67,29 +67,65 @@ def test_arena_is_low_and_views_agree():
     assert p.take() == taken[1] and ffi.peek(taken[1], 6) == bytes(6)
 
 
-def test_batches_over_loopback():
+def exchange(gro, gso, sizes):
+    """Send datagrams of `sizes`, all in one batch; returns what came, in order, and how many messages it took."""
     a = net.udp_socket(0, "::1")
     b = net.udp_socket(0, "::1")
-    tx = mmsg.Batch(8)
-    rx = mmsg.Batch(8)
     try:
-        ffi.poke(tx.names, net.pack_addr("::1", net.local_port(b)))
-        for i in range(5):
-            ffi.poke(tx.base + i * 2048, bytes([i]) * (100 + i))
-            tx.put(tx.base + i * 2048, 100 + i, tx.names)
-        tx.flush(a)
+        tx = mmsg.Sender(a, 64, gso=gso)
+        rx = mmsg.Receiver(b, 256, gro=gro)
+        base = arena.take(64 * mmsg.SLOT)
+        name = arena.take(64)
+        ffi.poke(name, net.pack_addr("::1", net.local_port(b)))
+        for i in range(len(sizes)):
+            ffi.poke(base + i * mmsg.SLOT, bytes([i]) * sizes[i])
+            tx.put(base + i * mmsg.SLOT, sizes[i], name)
+        tx.flush()
+        assert tx.refused == 0
         poller = net.Poller([a, b])
-        assert poller.wait(1000) == 1 and poller.ready(1) and not poller.ready(0)
-        assert rx.receive(b, 8) == 5
-        for i in range(5):
-            assert rx.length[mmsg.LEN + i * mmsg.U32] == 100 + i
-            assert ffi.peek(rx.base + i * 2048, 100 + i) == bytes([i]) * (100 + i)
-        assert net.unpack_addr(ffi.peek(rx.names, 28)) == (net.ip_bytes("::1"), net.local_port(a))
-        assert rx.receive(b, 8) == 0
-        raises(net.NetError, net.udp_socket, net.local_port(b), "::1")
+        out = []
+        taken = 0
+        while poller.wait(100):
+            assert poller.ready(1) and not poller.ready(0)
+            messages = rx.receive(64)
+            taken += messages
+            for m in range(messages):
+                count = rx.cells(m)
+                size = rx.size
+                last = rx.last
+                for j in range(count):
+                    out.append(ffi.peek(rx.base + (m * rx.per + j) * mmsg.SLOT, size if j < count - 1 else last))
+                assert net.unpack_addr(ffi.peek(rx.names + m * mmsg.NAME, 28)) == (net.ip_bytes("::1"), net.local_port(a))
+            rx.done()
+        return out, taken
     finally:
         net.close(a)
         net.close(b)
+
+
+def test_batches_over_loopback():
+    for gso in (False, True):
+        for gro in (False, True):
+            for sizes in ([100, 101, 102], [1443] * 30, [50] * 40, [1443] * 20 + [700] + [90] * 10, [1472] * 3, [41]):
+                out, taken = exchange(gro, gso, sizes)
+                assert [len(x) for x in out] == sizes, (gso, gro, sizes)
+                for i in range(len(out)):
+                    assert out[i] == bytes([i]) * sizes[i], (gso, gro, i)
+
+
+def test_a_run_is_one_message_where_the_kernel_can():
+    out, taken = exchange(True, True, [1443] * 30)
+    assert len(out) == 30 and taken == 1
+    out, taken = exchange(False, True, [1443] * 30)
+    assert len(out) == 30 and taken == 30
+
+
+def test_a_taken_port_is_an_error():
+    a = net.udp_socket(0, "::1")
+    try:
+        raises(net.NetError, net.udp_socket, net.local_port(a), "::1")
+    finally:
+        net.close(a)
 
 
 def test_addresses_in_text():
