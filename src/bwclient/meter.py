@@ -20,10 +20,14 @@ DRIFT_UNITS = 6
 class TicketLike(Protocol):
     """A paid ticket: what the wallet hands out."""
 
-    key_id: bytes
-    output: bytes
-    units: int
-    top: bytes
+    @property
+    def key_id(self) -> bytes: ...
+    @property
+    def output(self) -> bytes: ...
+    @property
+    def units(self) -> int: ...
+    @property
+    def top(self) -> bytes: ...
 
 
 class TicketSource(Protocol):
@@ -109,7 +113,7 @@ class HopMeter:
 
     def _pay(self, serial: int, t: _Paying) -> bytes:
         full = None if t.opened else (t.ticket.key_id, t.chain.anchor, t.ticket.output, t.ticket.units)
-        return T.pack_pay(serial, t.index, t.chain.word(t.index), full)
+        return bytes(T.pack_pay(serial, t.index, t.chain.word(t.index), full))
 
     def credit(self, payload: bytes) -> None:
         """A CREDIT of this hop. Raises MeterError when it is beyond belief or refuses a ticket."""
