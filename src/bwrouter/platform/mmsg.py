@@ -188,7 +188,7 @@ class Sender:
             self._h32[i * _U32 + _NAMELEN] = 28
 
     def put(self, address, size, name):
-        """Queue `size` bytes at `address` for the sockaddr_in6 at `name`. The caller flushes when `queued` == `most`."""
+        """Queue `size` bytes at `address` for the sockaddr_in6 at `name`; flush when `queued` == `most`."""
         q = self.queued
         iov = self.iov
         iov[2 * q] = address
