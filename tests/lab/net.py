@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ CLONE_NEWNET = 0x40000000
 NETNS_DIR = Path("/var/run/netns")
 PREFIX = re.compile(r"^(bwl[0-9a-f]{6})-")
 RELAY_PORT = 51900
+STALL_S = 5.0
 LAN4, LAN_HOST4, LAN_GATEWAY4 = "192.168.1.0/24", "192.168.1.2", "192.168.1.1"
 SEGMENTATION = (
     "tx-tcp-segmentation",
@@ -51,6 +53,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 class LabError(Exception):
     """The lab could not be built or used; the text names what and how to mend it."""
+
+
+class Stalled(LabError):
+    """A netlink request was not answered."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +182,16 @@ class Lab:
         return [n for n in self.nodes.values() if n.line]
 
     def start(self) -> None:
+        """Build everything. Raises LabError; nothing is left then."""
         if os.geteuid() != 0:
             raise LabError("the lab makes network namespaces: run it as root")
         sweep()
+        try:
+            self._build()
+        except Stalled:
+            self._build()
+
+    def _build(self) -> None:
         self._owner = claim(self.prefix)
         self._pid = os.getpid()
         atexit.register(self.stop)
@@ -204,11 +217,22 @@ class Lab:
         self._owner = None
         atexit.unregister(self.stop)
 
-    def rtnl(self, ns: str) -> Any:
-        """An open netlink socket of `ns`; closed by `start()` and `stop()`."""
+    def rtnl(self, ns: str, method: str, *args: Any, **kwargs: Any) -> Any:
+        """One request to the netlink socket of `ns`; `start()` and `stop()` close the sockets.
+
+        pyroute2 0.9 waits for ever for an answer that it mislaid (seen once in some 10,000 requests): raises Stalled.
+        """
         if ns not in self._rtnl:
             self._rtnl[ns] = IPRoute(netns=ns, flags=0)
-        return self._rtnl[ns]
+        loop = self._rtnl[ns].asyncore.event_loop
+        watchdog = threading.Timer(STALL_S, loop.call_soon_threadsafe, [loop.stop])
+        watchdog.start()
+        try:
+            return getattr(self._rtnl[ns], method)(*args, **kwargs)
+        except RuntimeError as e:
+            raise Stalled(f"netlink {method} in {ns}: no answer for {STALL_S:g} s") from e
+        finally:
+            watchdog.cancel()
 
     def _close_rtnl(self) -> None:
         for sock in self._rtnl.values():
@@ -224,27 +248,27 @@ class Lab:
         if not ipv6:
             keys["net.ipv6.conf.default.disable_ipv6"] = "1"
         sysctl(ns, keys)
-        self.rtnl(ns).link("set", index=1, state="up")
+        self.rtnl(ns, "link", "set", index=1, state="up")
 
     def _cable(self, ns: str, ifname: str, far_ns: str, far_ifname: str) -> None:
         """A veth pair between two namespaces, both ends up."""
-        self.rtnl(ns).link("add", ifname=ifname, kind="veth", peer={"ifname": far_ifname, "net_ns_fd": far_ns})
+        self.rtnl(ns, "link", "add", ifname=ifname, kind="veth", peer={"ifname": far_ifname, "net_ns_fd": far_ns})
         for where, name in ((ns, ifname), (far_ns, far_ifname)):
-            self.rtnl(where).link("set", index=self.index(where, name), state="up")
+            self.rtnl(where, "link", "set", index=self.index(where, name), state="up")
             no_segmentation(where, name)
 
     def index(self, ns: str, ifname: str) -> int:
-        found = self.rtnl(ns).link_lookup(ifname=ifname)
+        found = self.rtnl(ns, "link_lookup", ifname=ifname)
         if not found:
             raise LabError(f"no interface {ifname} in {ns}")
         return int(found[0])
 
     def _address(self, ns: str, ifname: str, address: str, mask: int) -> None:
-        self.rtnl(ns).addr("add", index=self.index(ns, ifname), address=address, prefixlen=mask)
+        self.rtnl(ns, "addr", "add", index=self.index(ns, ifname), address=address, prefixlen=mask)
 
     def _default(self, ns: str, v4: str, v6: str) -> None:
-        self.rtnl(ns).route("add", dst="default", gateway=v4)
-        self.rtnl(ns).route("add", family=socket.AF_INET6, dst="default", gateway=v6)
+        self.rtnl(ns, "route", "add", dst="default", gateway=v4)
+        self.rtnl(ns, "route", "add", family=socket.AF_INET6, dst="default", gateway=v6)
 
     def _add_node(self, node: Node) -> None:
         self._add_namespace(node.ns, forward=node.line is not None)
@@ -264,19 +288,26 @@ class Lab:
     def _add_line(self, node: Node, line: Line) -> None:
         """router wan0 = modem (bridge) = inet, shaped upstream by the modem and downstream by the provider."""
         bridge, lan, wan = f"b-{node.name}", f"l-{node.name}", f"w-{node.name}"
-        self.rtnl(self.modems).link("add", ifname=bridge, kind="bridge")
+        self.rtnl(self.modems, "link", "add", ifname=bridge, kind="bridge")
         self._cable(node.ns, "wan0", self.modems, lan)
         self._cable(self.inet, node.link, self.modems, wan)
         master = self.index(self.modems, bridge)
-        self.rtnl(self.modems).link("set", index=master, state="up")
+        self.rtnl(self.modems, "link", "set", index=master, state="up")
         for port in (lan, wan):
-            self.rtnl(self.modems).link("set", index=self.index(self.modems, port), master=master)
+            self.rtnl(self.modems, "link", "set", index=self.index(self.modems, port), master=master)
         self._bucket(self.modems, wan, line.up_kbps, line)
         self._bucket(self.inet, node.link, line.down_kbps, line)
 
     def _bucket(self, ns: str, ifname: str, kbps: int, line: Line) -> None:
-        self.rtnl(ns).tc(
-            "add", "tbf", index=self.index(ns, ifname), rate=f"{kbps}kbit", burst=line.burst, limit=line.buffer
+        self.rtnl(
+            ns,
+            "tc",
+            "add",
+            "tbf",
+            index=self.index(ns, ifname),
+            rate=f"{kbps}kbit",
+            burst=line.burst,
+            limit=line.buffer,
         )
 
     def _add_home(self, node: Node) -> None:
@@ -287,7 +318,7 @@ class Lab:
         self._address(node.lan_ns, "lan0", LAN_HOST4, 24)
         self._address(node.lan_ns, "lan0", node.lan6 + "2", 64)
         self._default(node.lan_ns, LAN_GATEWAY4, node.lan6 + "1")
-        self.rtnl(self.inet).route("add", family=socket.AF_INET6, dst=node.lan6 + "/64", gateway=node.v6)
+        self.rtnl(self.inet, "route", "add", family=socket.AF_INET6, dst=node.lan6 + "/64", gateway=node.v6)
         run_in(node.ns, ["nft", "-f", "-"], text=HOME_FIREWALL)
 
 
@@ -370,6 +401,14 @@ def sweep() -> list[str]:
         owner.close()
         removed.append(prefix)
     return removed
+
+
+HOST_STATE = ("ip -br link", "tc qdisc show", "nft list ruleset", "ip route", "sysctl net.ipv4.ip_forward")
+
+
+def host_state(what: str) -> str:
+    """What one of HOST_STATE says of the namespace that the lab was started in: it must not change."""
+    return subprocess.run(what.split(), capture_output=True, text=True, check=False, timeout=10).stdout
 
 
 def main() -> int:

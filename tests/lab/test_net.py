@@ -164,7 +164,7 @@ def test_household_rests_between_bursts(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left(tmp_path: Path) -> None:
-    before = (net.lab_namespaces(), root_state())
+    before = [net.lab_namespaces(), *map(net.host_state, net.HOST_STATE)]
     with Lab(homes=1) as built:
         prefix = built.prefix
         started = proc.Processes(tmp_path)
@@ -172,16 +172,9 @@ def test_nothing_is_left(tmp_path: Path) -> None:
         assert prefix + "-r1" in net.lab_namespaces()
         where = [built.nodes["r1"].lan_ns]
         proc.wait_for("the sleeper", lambda: sleeper.pid in net.processes_in(where), 5)
-    assert (net.lab_namespaces(), root_state()) == before
+    assert [net.lab_namespaces(), *map(net.host_state, net.HOST_STATE)] == before
     assert sleeper.popen.wait(5) == -signal.SIGKILL
     built.stop()
-
-
-def root_state() -> list[str]:
-    """Links, qdiscs, rules and forwarding of the namespace that the tests run in."""
-    commands = (["ip", "-br", "link"], ["tc", "qdisc", "show"], ["nft", "list", "ruleset"], ["ip", "route"])
-    told = [subprocess.run(c, capture_output=True, text=True, check=False).stdout for c in commands]
-    return [*told, Path("/proc/sys/net/ipv4/ip_forward").read_text()]
 
 
 OWNER = """
