@@ -51,7 +51,7 @@ class Accountant:
 
     def hop(self, router: Router, relay: Process) -> Hop:
         usage = relay.sample()
-        runtime = str(router.status().get("relay", {}).get("runtime", ""))
+        runtime = str((router.status().get("relay") or {}).get("runtime", ""))
         cpu = (usage.cpu_s - self.cpu.get(router.id, 0.0)) * 1000
         return Hop(
             router.node.name, router.id, runtime, router.runs_micropython(), 0, 0, router.wallet,
@@ -116,6 +116,8 @@ class Accountant:
 
     def captures(self) -> None:
         """Stop the captures and read what they saw."""
+        for watcher in self.pool.watchers.values():
+            watcher.ask()
         for name, watcher in self.pool.watchers.items():
             if watcher.stop():
                 raise Refused(f"the capture of {name} failed: {watcher.tail()}")

@@ -22,7 +22,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +37,6 @@ CLONE_NEWNET = 0x40000000
 NETNS_DIR = Path("/var/run/netns")
 PREFIX = re.compile(r"^(bwl[0-9a-f]{6})-")
 RELAY_PORT = 51900
-STALL_S = 5.0
 LAN4, LAN_HOST4, LAN_GATEWAY4 = "192.168.1.0/24", "192.168.1.2", "192.168.1.1"
 SEGMENTATION = (
     "tx-tcp-segmentation",
@@ -53,10 +51,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 class LabError(Exception):
     """The lab could not be built or used; the text names what and how to mend it."""
-
-
-class Stalled(LabError):
-    """A netlink request was not answered."""
 
 
 @dataclass(frozen=True)
@@ -186,12 +180,6 @@ class Lab:
         if os.geteuid() != 0:
             raise LabError("the lab makes network namespaces: run it as root")
         sweep()
-        try:
-            self._build()
-        except Stalled:
-            self._build()
-
-    def _build(self) -> None:
         self._owner = claim(self.prefix)
         self._pid = os.getpid()
         atexit.register(self.stop)
@@ -218,21 +206,10 @@ class Lab:
         atexit.unregister(self.stop)
 
     def rtnl(self, ns: str, method: str, *args: Any, **kwargs: Any) -> Any:
-        """One request to the netlink socket of `ns`; `start()` and `stop()` close the sockets.
-
-        pyroute2 0.9 waits for ever for an answer that it mislaid (seen once in some 10,000 requests): raises Stalled.
-        """
+        """One request to the netlink socket of `ns`; `start()` and `stop()` close the sockets."""
         if ns not in self._rtnl:
             self._rtnl[ns] = IPRoute(netns=ns, flags=0)
-        loop = self._rtnl[ns].asyncore.event_loop
-        watchdog = threading.Timer(STALL_S, loop.call_soon_threadsafe, [loop.stop])
-        watchdog.start()
-        try:
-            return getattr(self._rtnl[ns], method)(*args, **kwargs)
-        except RuntimeError as e:
-            raise Stalled(f"netlink {method} in {ns}: no answer for {STALL_S:g} s") from e
-        finally:
-            watchdog.cancel()
+        return getattr(self._rtnl[ns], method)(*args, **kwargs)
 
     def _close_rtnl(self) -> None:
         for sock in self._rtnl.values():

@@ -296,13 +296,13 @@ class Pool:
         (folder / "wallet.key").write_text(self.buyer_key[2:] + "\n")
         argv = ("bwclient", "up", "--config", str(config))
         self.client = self.python("client", self.lab.nodes["buyer"], *argv)
-        self.wait("circuit", lambda: self.client_status().get("inner_v4"), 30, by=self.client)
+        self.wait("circuit", lambda: self.client_status().get("state") == "up", 30, by=self.client)
 
     def buyer_settings(self) -> dict[str, Any]:
         folder = RUN / "buyer"
         return {
-            "gateway": {"url": self.url, "key": self.info["gateway_key"]}, "rpc": self.chain.url, "region": REGION,
-            "hops": 3, "wallet": str(folder / "wallet.key"), "run_dir": str(folder / "run"),
+            "gateway": {"url": self.url, "key": self.info["gateway_key"]}, "rpc_url": self.chain.url,
+            "region": REGION, "hops": 3, "wallet_key_file": str(folder / "wallet.key"), "run_dir": str(folder / "run"),
             "state_dir": str(folder / "state"),
         }  # fmt: skip
 

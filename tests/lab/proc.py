@@ -62,20 +62,20 @@ class Process:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         return ""
 
-    def signal(self, number: int) -> None:
-        """To the whole process group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
-
     def stop(self, grace: float = 4.0) -> int:
-        """SIGTERM, then SIGKILL after `grace` seconds. Returns the exit status (negative: the signal)."""
+        """SIGTERM, then SIGKILL to its whole group after `grace` seconds. Returns the exit status (negative: signal)."""
+        self.ask()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(grace)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return self.popen.wait()
+
+    def ask(self) -> None:
+        """SIGTERM: children are the process's own to end."""
         self.sample()
         if self.alive():
-            self.signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.popen.wait(grace)
-        self.signal(signal.SIGKILL)
-        return self.popen.wait()
+            self.popen.terminate()
 
 
 class Processes:
@@ -106,6 +106,7 @@ class Processes:
         return [p for p in self.started if not p.alive()]
 
     def stop(self) -> None:
+        """Servers last: chain and gateway see their clients go."""
         for process in reversed(self.started):
             process.stop()
         self.started.clear()

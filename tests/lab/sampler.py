@@ -61,8 +61,10 @@ class Sampler(threading.Thread):
             router = self.pool.routers[row.name]
             row.id, row.rss_kb = router.id, router.relay.sample().rss_kb if router.relay else 0
             status = router.status()
-            row.runtime = status.get("relay", {}).get("runtime", row.runtime)
-            row.state = status.get("state", row.state)
+            row.runtime = (status.get("relay") or {}).get("runtime", row.runtime)
+            row.state = ((status.get("stake") or {}).get("chain") or {}).get(
+                "state", "starting" if status else row.state
+            )
 
     def buyer(self) -> None:
         hops: list[dict[str, Any]] = self.pool.client_status().get("hops", [])

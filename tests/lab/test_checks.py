@@ -25,8 +25,8 @@ def good() -> Facts:
     seen = link(outer=10, web_bytes_to=100, web_bytes_from=1000)
     links = {"buyer": link(), "r1": link(relay_bytes_to=2400), "r2": link(), "dc": seen, "web": copy.deepcopy(seen)}
     return Facts(
-        checks.LOOKED, 1000, 1000, "ab" * 32, "ab" * 32, 2.0, hops, "dc" * 32, "0x" + "11" * 32, "0x" + "11" * 32, UNIT_WEI * 300,
-        links, "198.18.41.2", ["10.213.0.2"], ("dc", "web"),
+        checks.LOOKED, 1000, 1000, "ab" * 32, "ab" * 32, 2.0, hops, "dc" * 32, "0x" + "11" * 32, "0x" + "11" * 32,
+        UNIT_WEI * 300, links, "198.18.41.2", ["10.213.0.2"], ("dc", "web"),
     )  # fmt: skip
 
 
