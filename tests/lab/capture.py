@@ -40,6 +40,7 @@ class Report:
     """What one link saw. Bytes are those of IP packets (no Ethernet header); `to` the node, `from` the node."""
 
     link: str
+    at: float = 0.0  # when it was written, seconds of the monotonic clock
     packets_to: int = 0
     packets_from: int = 0
     bytes_to: int = 0
@@ -176,6 +177,7 @@ def clear_headers(report: dict[str, Any], web: str, peers: list[str]) -> int:
 
 
 def write(report: Report, path: Path) -> None:
+    report.at = time.monotonic()
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(asdict(report)))
     draft.rename(path)

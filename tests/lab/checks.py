@@ -62,10 +62,13 @@ class Check:
 
 def check_file(f: Facts) -> Check:
     same = f.size == f.got and f.size > 0 and f.sha256 == f.sha256_got
+    if not same:
+        return Check(
+            "file", False, f"{f.got:,} of {f.size:,} bytes, SHA-256 {f.sha256_got[:12]} is not {f.sha256[:12]}"
+        )
     rate = f.got * 8 / MB / f.download_s if f.download_s else 0.0
-    told = f"{f.got:,} of {f.size:,} bytes in {f.download_s:.1f} s ({rate:.1f} Mbit/s), SHA-256 "
     return Check(
-        "file", same, told + (f"{f.sha256[:16]}… equal" if same else f"{f.sha256_got[:16]} is not {f.sha256[:16]}")
+        "file", True, f"{f.got:,} bytes in {f.download_s:.1f} s, {rate:.1f} Mbit/s; SHA-256 {f.sha256[:8]}… equal"
     )
 
 
@@ -77,58 +80,52 @@ def check_circuit(f: Facts) -> Check:
 
 def check_runtime(f: Facts) -> Check:
     good = bool(f.hops) and all(h.runtime == "micropython" and h.binary for h in f.hops)
-    return Check(
-        "runtime",
-        good,
-        ", ".join(f"{h.name} {h.runtime or 'unknown'}{'' if h.binary else ' (other binary)'}" for h in f.hops),
-    )
+    told = [f"{h.name} {h.runtime or 'unknown'}{'' if h.binary else ' (other binary)'}" for h in f.hops]
+    return Check("runtime", good, ", ".join(told))
 
 
 def check_paid(f: Facts) -> Check:
     good = bool(f.hops) and all(h.paid == h.redeemed > 0 for h in f.hops)
-    return Check("paid", good, ", ".join(f"{h.name} {h.paid} paid, {h.redeemed} redeemed" for h in f.hops))
+    if good:
+        return Check("paid", True, " + ".join(str(h.paid) for h in f.hops) + " units, each hop: paid = redeemed")
+    return Check("paid", False, ", ".join(f"{h.name} {h.paid} paid, {h.redeemed} redeemed" for h in f.hops))
 
 
 def check_root(f: Facts) -> Check:
     good = bool(f.root_posted) and f.root_posted == f.root_chain and int(f.root_chain, 16) != 0
-    told = (
-        f"{f.root_chain[:18]}… is final on chain"
-        if good
-        else f"chain {f.root_chain or 'none'}, gateway {f.root_posted or 'none'}"
+    told = f"{f.root_chain[:18]}… is final on chain"
+    return Check(
+        "epoch root", good, told if good else f"on chain {f.root_chain or 'none'}, posted {f.root_posted or 'none'}"
     )
-    return Check("epoch root", good, told)
 
 
 def check_payout(f: Facts) -> Check:
     """Balance = units x price x (1 - phi), where the contract itself says what gross a net amount is."""
     good = bool(f.hops) and all(h.balance > h.before and h.gross == h.redeemed * UNIT_WEI for h in f.hops)
-    told = ", ".join(f"{h.name} {(h.balance - h.before) / 1e18:.6f}" for h in f.hops)
-    return Check("payouts", good, f"{told} tokens claimed on chain")
+    told = " + ".join(f"{(h.balance - h.before) / 1e18:.6f}" for h in f.hops)
+    return Check(
+        "payouts", good, f"{told} tokens on chain" + (" = units x price x (1 - phi)" if good else " are wrong")
+    )
 
 
 def check_deposit(f: Facts) -> Check:
     due = sum(h.redeemed for h in f.hops) * UNIT_WEI
-    return Check(
-        "deposit", f.spent >= due > 0, f"buyer's deposit charged {f.spent / 1e18:.4f}, earned gross {due / 1e18:.4f}"
-    )
+    told = f"{f.spent / 1e18:.4f} tokens of the buyer's charged on chain, {due / 1e18:.4f} used"
+    return Check("deposit", f.spent >= due > 0, told)
 
 
 def check_clear(f: Facts) -> Check:
     seen = {n: clear_headers(r, f.web, f.peers) for n, r in f.links.items()}
-    control = sum(seen.get(n, 0) for n in f.may_see)
     leaks = {n: hits for n, hits in seen.items() if hits and n not in f.may_see}
-    elsewhere = [n for n in f.links if n not in f.may_see]
-    good = bool(elsewhere) and not leaks and all(seen.get(n, 0) > 0 for n in f.may_see) and bool(f.may_see)
     if leaks:
         return Check(
             "privacy", False, ", ".join(f"{n} showed the web server {hits} times" for n, hits in leaks.items())
         )
+    elsewhere = [n for n in f.links if n not in f.may_see]
+    control = [seen.get(n, 0) for n in f.may_see]
     packets = sum(f.links[n]["packets_to"] + f.links[n]["packets_from"] for n in elsewhere)
-    return Check(
-        "privacy",
-        good,
-        f"web server in 0 of {packets:,} packets on {len(elsewhere)} links; control: {control:,} past the exit",
-    )
+    told = f"web server not in {packets:,} packets on {len(elsewhere)} links; seen {sum(control):,} times past exit"
+    return Check("privacy", bool(elsewhere) and bool(control) and all(control), told)
 
 
 def check_captures(f: Facts) -> Check:

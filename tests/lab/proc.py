@@ -63,7 +63,7 @@ class Process:
         return ""
 
     def stop(self, grace: float = 4.0) -> int:
-        """SIGTERM, then SIGKILL to its whole group after `grace` seconds. Returns the exit status (negative: signal)."""
+        """SIGTERM; after `grace` seconds SIGKILL to its group. Returns the exit status (negative: the signal)."""
         self.ask()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(grace)

@@ -151,13 +151,15 @@ def perform(seconds: int, size: int, view: View, facts: Facts) -> str:
 def summary(facts: Facts, verdicts: list[Check], why: str, seconds: float) -> None:
     """What a person reads at the end."""
     print()
-    for number, hop in enumerate(facts.hops, 1):
-        print(
-            f"hop {number}  {hop.name:<3} {hop.id[:16]}  {hop.runtime}  paid {hop.paid} redeemed {hop.redeemed} units  "
-            f"earned {(hop.balance - hop.before) / 1e18:.6f}"
-        )
     if facts.hops:
-        print()
+        print("hop  router  relay id          runtime      paid  redeemed  earned    CPU    RSS")
+        for number, hop in enumerate(facts.hops, 1):
+            cpu = hop.cpu_ms / (facts.got / checks.MB) if facts.got else 0.0
+            print(
+                f"{number:>3}  {hop.name:<6}  {hop.id[:16]}  {hop.runtime:<11}  {hop.paid:>4}  {hop.redeemed:>8}  "
+                f"{(hop.balance - hop.before) / 1e18:.6f}  {cpu:>4.1f}  {hop.rss_kb:>5}"
+            )
+        print("paid, redeemed: units of 64 KiB; CPU: ms for each MB of the file; RSS: kB\n")
     for check in verdicts:
         print(f"{MARKS[check.ok]} {check.name:<11} {check.told}")
     if why:

@@ -14,7 +14,7 @@ from tests.lab.net import LabError, inside
 from tests.lab.pool import Pool, Refused, read_json
 from tests.lab.view import Row, Scene
 
-EVERY = 0.5
+EVERY, SPAN = 0.5, 0.9
 NOT_YET = (Refused, LabError, chain.ChainError, requests.RequestException, OSError, KeyError, ValueError)
 
 
@@ -24,7 +24,7 @@ class Sampler(threading.Thread):
     def __init__(self, pool: Pool, scene: Scene, stop: threading.Event) -> None:
         super().__init__(name="sampler", daemon=True)
         self.pool, self.scene, self._stop_event = pool, scene, stop
-        self._bytes: dict[str, tuple[float, int]] = {}
+        self._counters: dict[str, tuple[float, int, float]] = {}
 
     def run(self) -> None:
         while not self._stop_event.wait(EVERY):
@@ -32,21 +32,24 @@ class Sampler(threading.Thread):
                 with suppress(*NOT_YET):
                     read()
 
-    def _rate(self, name: str, count: int) -> float:
-        """Mbit/s since the last look at this counter."""
-        now = time.monotonic()
-        then, before = self._bytes.get(name, (now, count))
-        self._bytes[name] = (now, count)
-        return max(0, count - before) * 8 / 1e6 / (now - then) if now > then else 0.0
+    def _rate(self, name: str, at: float, count: int) -> float:
+        """Mbit/s of a byte counter read at `at` since it was read before."""
+        then, before, rate = self._counters.get(name, (at, count, 0.0))
+        if at - then >= SPAN:
+            rate = max(0, count - before) * 8 / 1e6 / (at - then)
+        elif name in self._counters:
+            return rate
+        self._counters[name] = (at, count, rate)
+        return rate
 
     def links(self) -> None:
         for row in self.scene.rows:
             report = read_json(self.pool.report(row.name))
-            row.mbps = self._rate(row.name, int(report["relay_bytes_from"]))
+            row.mbps = self._rate(row.name, report["at"], int(report["relay_bytes_from"]))
 
     def download(self) -> None:
         got = self.pool.downloaded()
-        self.scene.mbps = self._rate("download", got)
+        self.scene.mbps = self._rate("download", time.monotonic(), got)
         self.scene.got = got
 
     def households(self) -> None:
@@ -54,7 +57,7 @@ class Sampler(threading.Thread):
             told = read_json(self.pool.folder / row.name / "household.json")
             if told:
                 row.home_mbps = told["mbps"]
-                row.home_rtt = told["rtt_busy_ms"].get("p50") or told["rtt_idle_ms"].get("p50")
+                row.home_rtt = told["rtt_idle_ms"].get("p50")
 
     def routers(self) -> None:
         for row in self.scene.rows:
@@ -79,6 +82,7 @@ class Sampler(threading.Thread):
         self.scene.listed = len(self.pool.ask("/v1/directory")["descriptors"])
         with inside(self.pool.gateway.ns):
             self.scene.block = self.pool.chain.block()
+        self.scene.roots = len(self.pool.ask("/v1/epochs")["epochs"])
         for row in self.scene.rows:
             if row.hop:
                 self.earnings(row)

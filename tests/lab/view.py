@@ -64,17 +64,19 @@ def _number(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-COLUMNS = ("router", "id", "role", "runtime", "Mbit/s", "paid", "redeemed", "earned", "home", "RTT")
+COLUMNS = {
+    "router": 6, "id": 8, "role": 8, "runtime": 11, "Mbit/s": 6, "paid": 5, "redeemed": 8, "earned": 6, "home": 5, "RTT": 5,
+}  # fmt: skip
 LEGEND = (
     "paid, redeemed: units of 64 KiB; earned: tokens of the region, claimed on chain",
-    "home: the household's own uploads, Mbit/s and median round trip in ms",
+    "home, RTT: the household's own uploads, Mbit/s; its round trip between them, ms",
 )
 
 
 def table(scene: Scene) -> Table:
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for number, name in enumerate(COLUMNS):
-        grid.add_column(name, justify="right" if number > 3 else "left", no_wrap=True)
+    for number, (name, width) in enumerate(COLUMNS.items()):
+        grid.add_column(name, justify="right" if number > 3 else "left", no_wrap=True, min_width=width)
     for row in scene.rows:
         grid.add_row(
             row.name, row.id[:8], f"hop {row.hop}" if row.hop else row.state, row.runtime, _number(row.mbps),
