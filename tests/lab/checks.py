@@ -103,9 +103,7 @@ def check_payout(f: Facts) -> Check:
     """Balance = units x price x (1 - phi), where the contract itself says what gross a net amount is."""
     good = bool(f.hops) and all(h.balance > h.before and h.gross == h.redeemed * UNIT_WEI for h in f.hops)
     told = " + ".join(f"{(h.balance - h.before) / 1e18:.6f}" for h in f.hops)
-    return Check(
-        "payouts", good, f"{told} tokens on chain" + (" = units x price x (1 - phi)" if good else " are wrong")
-    )
+    return Check("payouts", good, f"{told} tokens" + (" = units x price less phi" if good else " are wrong"))
 
 
 def check_deposit(f: Facts) -> Check:
@@ -124,7 +122,7 @@ def check_clear(f: Facts) -> Check:
     elsewhere = [n for n in f.links if n not in f.may_see]
     control = [seen.get(n, 0) for n in f.may_see]
     packets = sum(f.links[n]["packets_to"] + f.links[n]["packets_from"] for n in elsewhere)
-    told = f"web server not in {packets:,} packets on {len(elsewhere)} links; seen {sum(control):,} times past exit"
+    told = f"web server not in {packets:,} packets on {len(elsewhere)} links; control: {sum(control):,}"
     return Check("privacy", bool(elsewhere) and bool(control) and all(control), told)
 
 

@@ -45,11 +45,9 @@ class Refused(Exception):
 
 def micropython() -> Path:
     """This machine's MicroPython. Raises Refused when it is not built."""
-    found = sorted((BUILD / "micropython").glob("*/micropython"))
-    native = os.uname().machine.replace("x86_64", "amd64").replace("aarch64", "arm64")
-    for path in found:
-        if path.parent.name == native:
-            return path
+    path = BUILD / "micropython" / "native" / "micropython"
+    if path.is_file():
+        return path
     raise Refused("MicroPython is not built: run `make micropython`")
 
 

@@ -152,11 +152,11 @@ def summary(facts: Facts, verdicts: list[Check], why: str, seconds: float) -> No
     """What a person reads at the end."""
     print()
     if facts.hops:
-        print("hop  router  relay id          runtime      paid  redeemed  earned    CPU    RSS")
+        print("hop  router  relay id      runtime      paid  redeemed  earned    CPU    RSS")
         for number, hop in enumerate(facts.hops, 1):
             cpu = hop.cpu_ms / (facts.got / checks.MB) if facts.got else 0.0
             print(
-                f"{number:>3}  {hop.name:<6}  {hop.id[:16]}  {hop.runtime:<11}  {hop.paid:>4}  {hop.redeemed:>8}  "
+                f"{number:>3}  {hop.name:<6}  {hop.id[:12]}  {hop.runtime:<11}  {hop.paid:>4}  {hop.redeemed:>8}  "
                 f"{(hop.balance - hop.before) / 1e18:.6f}  {cpu:>4.1f}  {hop.rss_kb:>5}"
             )
         print("paid, redeemed: units of 64 KiB; CPU: ms for each MB of the file; RSS: kB\n")

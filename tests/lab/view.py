@@ -65,7 +65,8 @@ def _number(value: float | None, digits: int = 1) -> str:
 
 
 COLUMNS = {
-    "router": 6, "id": 8, "role": 8, "runtime": 11, "Mbit/s": 6, "paid": 5, "redeemed": 8, "earned": 6, "home": 5, "RTT": 5,
+    "router": 6, "id": 8, "role": 8, "runtime": 11, "Mbit/s": 6, "paid": 5, "redeemed": 8, "earned": 6,
+    "home": 5, "RTT": 5,
 }  # fmt: skip
 LEGEND = (
     "paid, redeemed: units of 64 KiB; earned: tokens of the region, claimed on chain",
@@ -96,7 +97,7 @@ def render(scene: Scene) -> RenderableType:
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             "download", ProgressBar(total=scene.size, completed=scene.got, width=24),
-            f"{mib(scene.got)} of {mib(scene.size)}", f"{scene.mbps:.1f} Mbit/s",
+            f"{mib(scene.got)} of {mib(scene.size)}", f"{scene.mbps:.1f} Mbit/s" if scene.got < scene.size else "",
         )  # fmt: skip
         parts += [Text(), bar]
     parts += [Text(), *(Text(line, style="dim") for line in LEGEND)]
