@@ -8,7 +8,7 @@ import time
 from array import array
 from dataclasses import dataclass, field
 
-from bwrouter.platform import arena, ffi, mmsg, net
+from bwrouter.platform import arena, ffi, mmsg, net, sodium
 from bwrouter.platform.sodium import SHORTHASH, CryptoError
 from bwrouter.wire import address, cell, handshake, noise
 from bwrouter.wire import sizes as S
@@ -103,6 +103,7 @@ class Circuit:
         self.cid = cell.make_cid(os.urandom(8))  # under which the first hop speaks to us
         self.cid_words = cell.cid_words(self.cid)
         self.next_words = (0, 0)
+        self.cookie: bytes | None = None
         self.sent = 0
         self.heard = time.monotonic()
         self.drops: dict[str, int] = {}
@@ -122,9 +123,20 @@ class Circuit:
         return bytes(hop.initiator.write(payload))
 
     def create(self) -> bytes:
-        """The CREATE datagram to the first hop; a fresh one at every call."""
+        """The CREATE datagram to the first hop; a fresh one at every call, with the cookie that the hop asked for."""
         first = self.hops[0]
-        return bytes(handshake.create(first.descriptor.obf, self.cid, self._message1(0, self.own_obf)))
+        return bytes(handshake.create(first.descriptor.obf, self.cid, self._message1(0, self.own_obf), self.cookie))
+
+    def on_stray(self, raw: bytes) -> bool:
+        """A datagram, as it came, that our key does not open. True when it was the first hop's COOKIE: create again."""
+        obf = self.hops[0].descriptor.obf
+        if self.hops[0].ready or len(raw) < S.COOKIE_MIN:
+            return False
+        packet = sodium.stream_xor(obf, raw[-S.NONCE :], raw[: S.HEADER]) + raw[S.HEADER :]
+        if packet[:8] != self.cid:
+            return False
+        self.cookie = handshake.open_cookie(packet, obf)
+        return self.cookie is not None
 
     def on_created(self, packet: bytes) -> bool:
         """A handshake packet to our circuit id with its header unmasked. True when the first hop is ready."""

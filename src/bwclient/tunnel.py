@@ -188,6 +188,10 @@ class Tunnel:
             return c.count("size")
         cell.mask(v.address, n, self._obf)
         if (v.d[0], v.d[1]) != c.cid_words:
+            cell.mask(v.address, n, self._obf)
+            if not c.hops[0].ready and c.on_stray(ffi.peek(v.address, n)):
+                net.sendto(self.fd, c.create(), c.sockaddr)
+                return None
             return c.count("unknown-circuit")
         self.stats["wire_bytes_down"] += n
         if not c.hops[0].ready:

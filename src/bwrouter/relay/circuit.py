@@ -28,8 +28,9 @@ NEXT_READY = 2
 class Circuit:
     """One circuit at this hop. `k` is its arena block; fields that the data path touches come first."""
 
-    def __init__(self, k, origin):
+    def __init__(self, k, origin, priority):
         self.k = k
+        self.priority = priority  # log2 of the units paid for each unit sent
         self.left = S.GRACE_UNITS * S.UNIT  # bytes that may still pass; below zero nothing does
         self.idle = 0  # seconds without a cell
         self.next = NEXT_NONE
@@ -96,12 +97,12 @@ class Table:
         if cid is not None:
             side[(cid[0] | cid[1] << 8) & self.mask] = None
 
-    def add(self, origin):
+    def add(self, origin, priority=0):
         """A new circuit, or None when the table is full."""
         k = self.blocks.take() if not self.full() else 0
         if not k:
             return None
-        c = Circuit(k, origin)
+        c = Circuit(k, origin, priority)
         c.own_cid = self.new_cid(self.forward, c)
         self.all.append(c)
         return c

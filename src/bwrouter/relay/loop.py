@@ -211,7 +211,8 @@ class Loop:
         if c is not None:
             self.rare.on_reply(c, ffi.peek(a, n))
         elif d[0] or d[1]:
-            self.count("unknown-circuit")
+            if not self.rare.on_stray(a, n):
+                self.count("unknown-circuit")
         else:
             self.rare.on_create(ffi.peek(a, n), ffi.peek(self.rx.names + m * mmsg.NAME, 28))
 

@@ -2,7 +2,7 @@
 
 import binascii
 
-from ..platform import clock, net
+from ..platform import clock, ffi, net
 from ..platform.ffi import RUNTIME
 from ..wire import sizes as S
 from ..wire import ticket as T
@@ -114,6 +114,9 @@ class Relay:
         noise2 = self.setup.on_reply(c, packet)
         if noise2 is not None:
             self.loop.originate(c, S.EXTENDED, noise2)
+
+    def on_stray(self, a, n):
+        return self.setup.pending and self.setup.on_stray(ffi.peek(a, n), self.setup.obf)
 
     def on_command(self, c, command, payload, size):
         """A cell for this hop, other than RELAY and DATA."""

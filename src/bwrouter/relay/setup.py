@@ -5,6 +5,7 @@ from ..wire import address, handshake, noise
 from ..wire import descriptor as D
 from ..wire import sizes as S
 from . import circuit as C
+from .budget import Budget
 
 RETRY_MS = 1000
 TRIES = 3
@@ -36,6 +37,7 @@ class Setup:
         self.count = count
         self.gateway_keys = []
         self.own = []  # (prefix, bits) never extended to
+        self.budget = Budget()
         self.pending = []  # circuits with an EXTEND under way
         self._seen = {}
         self._seen_before = {}
@@ -54,8 +56,21 @@ class Setup:
             cookie, noise1 = handshake.parse_create(handshake.unmask_body(packet, self.obf))
         except handshake.Malformed:
             return self.count("create-malformed")
+        verdict = self.budget.admit(cookie, sockaddr)
+        if verdict == "cookie":
+            reply = handshake.cookie(self.obf, packet[8:16], self.budget.cookie(sockaddr), len(packet))
+            self.send(reply, sockaddr)
+        if verdict != "yes":
+            return self.count(verdict)
+        start = clock.us()
+        c = self._answer(packet, noise1, sockaddr)
+        self.budget.spend(clock.diff(clock.us(), start))
+        return c
+
+    def _answer(self, packet, noise1, sockaddr):
+        """Do the handshake of a CREATE that was admitted."""
         ephemeral = noise1[:32]
-        if self._replayed(ephemeral):
+        if ephemeral in self._seen or ephemeral in self._seen_before:
             # The initiator repeats a CREATE whose answer got lost: say the same again, to the same address only.
             before = self._answers.get(ephemeral)
             if before is not None and before[1] == sockaddr:
@@ -71,7 +86,8 @@ class Setup:
             return self.count("create-version")
         if clock.is_set() and abs(clock.unix() - when) > S.CLOCK_SKEW:
             return self.count("create-time")
-        c = self.table.add(origin)
+        self._remember(ephemeral)
+        c = self.table.add(origin, min(flags & 3, 2))
         if c is None:
             return self.count("table-full")
         noise2 = responder.write(handshake.payload2(clock.unix()))
@@ -88,14 +104,11 @@ class Setup:
         self.send(reply, sockaddr)
         return c
 
-    def _replayed(self, ephemeral):
-        if ephemeral in self._seen or ephemeral in self._seen_before:
-            return True
+    def _remember(self, ephemeral):
         if len(self._seen) >= SEEN_MOST // 2:
             self._seen_before = self._seen
             self._seen = {}
         self._seen[ephemeral] = True
-        return False
 
     # -- extending -----------------------------------------------------------
 
@@ -148,26 +161,37 @@ class Setup:
 
     def on_reply(self, c, packet):
         """A handshake packet to a circuit that waits for one. Returns Noise message 2 when the circuit is extended."""
-        mac = sodium.shorthash(handshake.backward_mac_key(c.extend.link_key), packet[:16])
-        if mac != packet[16:24]:
-            if sodium.shorthash(self.mac_key, packet[:16]) != packet[16:24]:
-                return self.count("link-mac")
+        if sodium.shorthash(handshake.backward_mac_key(c.extend.link_key), packet[:16]) != packet[16:24]:
+            return self.count("link-mac")
         try:
             kind, value = handshake.parse_reply(handshake.unmask_body(packet, self.obf))
         except handshake.Malformed:
             return self.count("created-malformed")
-        if kind == "cookie":
-            if c.extend.tries < TRIES:
-                self._try(c, value)
-            return None
-        if mac != packet[16:24]:
-            return self.count("link-mac")
+        if kind != "created":
+            return self.count("created-malformed")
         C.set_next(c, packet[8:16])
         c.next = C.NEXT_READY
         c.extended = value
         c.extend = None
         self.pending.remove(c)
         return value
+
+    def on_stray(self, packet, obf):
+        """A packet to no circuit of ours, unmasked under our key `obf` in vain: the COOKIE of a busy next hop, which is
+        masked under that hop's own key? True when it was one."""
+        if not self.pending or not S.COOKIE_MIN <= len(packet) <= S.COOKIE_MIN + S.PAD_MAX:
+            return False
+        nonce = packet[-S.NONCE :]
+        raw = sodium.stream_xor(obf, nonce, packet[: S.HEADER])
+        for c in self.pending[:8]:
+            p = c.extend
+            head = sodium.stream_xor(p.packet_args[0], nonce, raw)
+            if head[:8] == c.next_cid:
+                value = handshake.open_cookie(head + packet[S.HEADER :], p.packet_args[0])
+                if value is not None and p.tries < TRIES:
+                    self._try(c, value)
+                return value is not None
+        return False
 
     def tick(self):
         """Repeat or give up EXTENDs. Returns the circuits that got no answer."""

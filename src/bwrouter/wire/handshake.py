@@ -68,12 +68,26 @@ def created(reply_obf_key, initiator_cid, own_cid, link_key, noise2, most):
     return _packet(initiator_cid, own_cid, backward_mac_key(link_key), body, reply_obf_key, pad)
 
 
-def cookie(reply_obf_key, initiator_cid, value, most):
-    """A COOKIE datagram: retry the CREATE with this cookie (16)."""
-    mac_key = create_mac_key(reply_obf_key)
+def cookie(own_obf_key, initiator_cid, value, most):
+    """A COOKIE datagram: repeat the CREATE with this cookie (16).
+
+    It is masked under the busy relay's own key: the initiator's is inside the Noise message, which was not opened.
+    """
+    mac_key = create_mac_key(own_obf_key)
     return _packet(
-        initiator_cid, b"\0" * 8, mac_key, bytes([S.COOKIE]) + value, reply_obf_key, padding(most - S.COOKIE_MIN)
+        initiator_cid, b"\0" * 8, mac_key, bytes([S.COOKIE]) + value, own_obf_key, padding(most - S.COOKIE_MIN)
     )
+
+
+def open_cookie(packet, obf_key):
+    """The cookie in a packet whose header is unmasked under the answering relay's `obf_key`, or None."""
+    if sodium.shorthash(create_mac_key(obf_key), packet[:16]) != packet[16:24]:
+        return None
+    try:
+        kind, value = parse_reply(unmask_body(packet, obf_key))
+    except Malformed:
+        return None
+    return value if kind == "cookie" else None
 
 
 def parse_reply(body):

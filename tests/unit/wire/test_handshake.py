@@ -42,6 +42,9 @@ def test_created_round_trip_and_no_amplification():
 def test_cookie_round_trip():
     clear = unmask_header(handshake.cookie(OBF, b"initiato", b"k" * 16, 167), OBF)
     assert handshake.parse_reply(handshake.unmask_body(clear, OBF)) == ("cookie", b"k" * 16)
+    assert handshake.open_cookie(clear, OBF) == b"k" * 16
+    assert handshake.open_cookie(clear, bytes(32)) is None
+    assert handshake.open_cookie(clear[:-1] + b"x", OBF) is None or clear[-1:] == b"x"
 
 
 def test_lengths_vary():
