@@ -79,10 +79,11 @@ class Circuit:
     Arena block: 64 bytes of keys a hop, then link MAC keys, first hop's obfuscation key, its address, a MAC to compare.
     """
 
-    def __init__(self, path: list[Descriptor], source: TicketSource, own_obf: bytes):
+    def __init__(self, path: list[Descriptor], source: TicketSource, own_obf: bytes, priority: int = 0):
         labels = list(range(1, 8))
         secrets.SystemRandom().shuffle(labels)
         self.own_obf = own_obf
+        self.priority = priority
         self.block = _blocks().take()
         if not self.block:
             raise CircuitError(0, "too many circuits at a time")
@@ -119,7 +120,7 @@ class Circuit:
     def _message1(self, i: int, reply_obf: bytes) -> bytes:
         hop = self.hops[i]
         hop.initiator = noise.Initiator(hop.descriptor.static)
-        payload = handshake.payload1(hop.origin, hop.link_key, reply_obf, int(time.time()))
+        payload = handshake.payload1(hop.origin, hop.link_key, reply_obf, int(time.time()), self.priority)
         return bytes(hop.initiator.write(payload))
 
     def create(self) -> bytes:
@@ -206,9 +207,10 @@ class Circuit:
             b[n] = S.RELAY
         cell.dress_forward(a, n, d, self.next_words[0], self.next_words[1], self.obf)
         charge = n
+        k = self.priority
         for i in range(target + 1):
             if i < target or command not in _UNCHARGED:
-                hops[i].meter.used_bytes += charge
+                hops[i].meter.used_bytes += charge << k
             charge -= 17
         return n
 
@@ -241,8 +243,8 @@ class Circuit:
                 return self._dropped("replay")
             hop.window.take(number)
             for j in range(i + 1):
-                if j < i or command == S.DATA:
-                    self.hops[j].meter.used_bytes += whole
+                if j < i or command in (S.DATA, S.PAD):
+                    self.hops[j].meter.used_bytes += whole << self.priority
                 whole -= 17
             self.heard = time.monotonic()
             return i, command, n - 24

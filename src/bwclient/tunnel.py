@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from bwrouter.platform import arena, consts, ffi, mmsg, net
 from bwrouter.platform.sodium import CryptoError
+from bwrouter.relay.exit import CONSTANT, NONE, pad
 from bwrouter.wire import cell
 from bwrouter.wire import sizes as S
 from bwrouter.wire.descriptor import Descriptor
@@ -22,14 +26,30 @@ _STEP_TRIES = 3
 _SO_MARK = 36
 
 
+@dataclass(frozen=True)
+class Padding:
+    """How sizes and times are hidden: mode NONE, BUCKETS, or CONSTANT with `rate` full cells a second each way."""
+
+    mode: int = NONE
+    rate: int = 50
+
+
 class Tunnel:
     """Build with `build`, then call `run` (or `step` in a loop of one's own) and `close`.
 
     Raises CircuitError when a hop cannot be reached, MeterError when one cheats.
     """
 
-    def __init__(self, source: TicketSource, port: int = 0, mark: int = 0):
+    def __init__(
+        self, source: TicketSource, port: int = 0, mark: int = 0, padding: Padding = Padding(), priority: int = 1
+    ):
+        if priority not in (1, 2, 4):
+            raise ValueError(f"priority {priority} is not 1, 2 or 4")
         self.source = source
+        self.padding = padding
+        self.priority = priority.bit_length() - 1
+        self._kept: deque[bytes] = deque(maxlen=64)
+        self._pad_at = 0.0
         self.fd = net.udp_socket(port)
         net.buffers(self.fd, 4 << 20, 1 << 20)
         if mark:
@@ -63,7 +83,7 @@ class Tunnel:
     def build(self, path: list[Descriptor]) -> None:
         """A circuit through `path`, paid, with an exit session. Raises CircuitError."""
         start = time.monotonic()
-        c = self.circuit = Circuit(path, self.source, self.obf_key)
+        c = self.circuit = Circuit(path, self.source, self.obf_key, self.priority)
         self._attempt(0, lambda: net.sendto(self.fd, c.create(), c.sockaddr), lambda: c.hops[0].ready)
         self._pay()
         for i in range(1, len(path)):
@@ -76,10 +96,14 @@ class Tunnel:
         last = len(path) - 1
         self._attempt(
             last,
-            lambda: self._control(last, S.RESUME, self.session or b"\0" * S.RESUME_FORWARD),
+            lambda: self._control(last, S.RESUME, self._resume_payload()),
             lambda: bool(self.inner_v4),
         )
         self.setup_ms = (time.monotonic() - start) * 1000
+
+    def _resume_payload(self) -> bytes:
+        mode = self.padding.mode
+        return (self.session or bytes(16)) + struct.pack("<BBH", mode, 0, self.padding.rate if mode == CONSTANT else 0)
 
     def _attempt(self, hop: int, send: Callable[[], Any], done: Callable[[], bool]) -> None:
         for _ in range(_STEP_TRIES):
@@ -146,7 +170,8 @@ class Tunnel:
 
     def step(self, timeout_ms: int = 100) -> None:
         """One turn: wait, receive, send, pay."""
-        n = self.poller.wait(timeout_ms)
+        constant = self.padding.mode == CONSTANT
+        n = self.poller.wait(min(timeout_ms, 5) if constant else timeout_ms)
         if n and self.poller.ready(0):
             self._receive()
         if n and self.tun >= 0 and self.poller.ready(1):
@@ -155,21 +180,47 @@ class Tunnel:
         if now - self._paid_at > 0.01:
             self._paid_at = now
             self._pay()
+        if constant:
+            self._constant(now)
         self._flush()
 
     def _from_tun(self) -> None:
         c = self.circuit
         assert c is not None
         last = len(c.hops) - 1
+        mode = self.padding.mode
         for _ in range(_BATCH):
             i = self._slot()
-            size = net.READ(self.tun, self._tx[i].address + 24, self.mtu)
+            a = self._tx[i].address + 24
+            size = net.READ(self.tun, a, self.mtu)
             if size <= 0:
                 self._next = i
                 return
+            if mode == CONSTANT:
+                self._next = i
+                self._kept.append(ffi.peek(a, size))
+                continue
             self.stats["packets_up"] += 1
             self.stats["inner_bytes_up"] += size
-            self._seal(i, last, size, S.DATA)
+            self._seal(i, last, pad(mode, a, size, self.mtu), S.DATA)
+
+    def _constant(self, now: float) -> None:
+        """One full cell whenever one is due, with a packet in it or none."""
+        c = self.circuit
+        if c is None or not self.inner_v4:
+            return
+        if now - self._pad_at > 0.1:
+            self._pad_at = now
+        while now >= self._pad_at:
+            self._pad_at += 1 / self.padding.rate
+            i = self._slot()
+            a = self._tx[i].address + 24
+            packet = self._kept.popleft() if self._kept else b""
+            ffi.poke(a, packet)
+            if packet:
+                self.stats["packets_up"] += 1
+                self.stats["inner_bytes_up"] += len(packet)
+            self._seal(i, len(c.hops) - 1, pad(CONSTANT, a, len(packet), self.mtu), S.DATA if packet else S.PAD)
 
     def _receive(self) -> None:
         rx = self.rx

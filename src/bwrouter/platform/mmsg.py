@@ -237,6 +237,10 @@ class Sender:
                 q += n
                 count += 1
         self._send(count)
+        self.reset()
+
+    def reset(self):
+        """Forget what is queued."""
         self.queued = 0
         self._run = -1
         self._name = 0

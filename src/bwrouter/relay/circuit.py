@@ -80,6 +80,7 @@ class Table:
         self.blocks = arena.Pool(BLOCK, most)
         self.windows = arena.Pool(_WINDOW_BYTES, 3 * most)
         self.all = []
+        self._at = [None] * most  # circuit by its block
 
     def full(self):
         return len(self.all) >= self.most
@@ -105,7 +106,12 @@ class Table:
         c = Circuit(k, origin, priority)
         c.own_cid = self.new_cid(self.forward, c)
         self.all.append(c)
+        self._at[(k - self.blocks.base) // BLOCK] = c
         return c
+
+    def by_name(self, address):
+        """The circuit in whose block this sockaddr lies."""
+        return self._at[(address - self.blocks.base) // BLOCK]
 
     def remove(self, c):
         self.drop_cid(self.forward, c.own_cid)
@@ -113,6 +119,7 @@ class Table:
         for w in c.back:
             if w is not None:
                 self.windows.give(w.address)
+        self._at[(c.k - self.blocks.base) // BLOCK] = None
         self.blocks.give(c.k)
         self.all.remove(c)
 

@@ -6,9 +6,33 @@ The relay checks source and destination of every inner packet itself; the agent'
 import os
 import struct
 
-from ..platform import net
+from ..platform import clock, ffi, net
 from ..wire import address
 from ..wire import sizes as S
+
+_MEMSET = ffi.func(ffi.LIBC, "P", "memset", "PiL")
+
+NONE = 0
+BUCKETS = 1
+CONSTANT = 2
+SIZES = (128, 384, 640, 1024)  # of padded payloads, and the MTU
+KEEP = 64  # packets that wait for their turn in constant padding
+ORPHAN_SECONDS = 120  # a session without a circuit lives so long, for RESUME
+
+
+def pad(mode, address, size, mtu):
+    """Zero the padding behind an inner packet of `size` bytes; returns the padded size. What a slot held before must
+    not leak to another buyer."""
+    if mode == NONE:
+        return size
+    to = mtu
+    if mode == BUCKETS:
+        for s in SIZES:
+            if size <= s < to:
+                to = s
+    if to > size:
+        _MEMSET(address + size, 0, to - size)
+    return max(to, size)
 
 
 class Session:
@@ -20,8 +44,17 @@ class Session:
         self.circuit = circuit
         self.v4 = S.INNER_V4 + struct.pack(">H", index)
         self.v6 = S.INNER_V6 + struct.pack(">H", index)
+        self.padding = NONE
+        self.interval = 0  # microseconds between cells of constant padding
+        self.at = 0
+        self.kept = []
+        self.orphan = 0  # seconds without a circuit
         self.last4 = b""  # last destination that was allowed
         self.last6 = b""
+
+    def keep(self, packet):
+        if len(self.kept) < KEEP:
+            self.kept.append(packet)
 
 
 class Exit:
@@ -40,8 +73,11 @@ class Exit:
         """Answer a RESUME: payload of the answer, or None when it is malformed or no address is left."""
         if len(payload) < S.RESUME_FORWARD:
             return None
-        key = payload[: S.RESUME_FORWARD]
+        key, mode, _, rate = struct.unpack("<16sBBH", payload[: S.RESUME_FORWARD])
+        if mode > CONSTANT or (mode == CONSTANT and not 1 <= rate <= 1000):
+            return None
         s = self.by_key.get(key) or circuit.session
+        known = s is not None
         if s is None:
             index = self._free_index()
             if not index:
@@ -52,8 +88,48 @@ class Exit:
         if s.circuit is not circuit and s.circuit is not None:
             s.circuit.session = None
         s.circuit = circuit
+        s.orphan = 0
         circuit.session = s
-        return s.key + s.v4 + s.v6 + struct.pack("<HH", self.mtu, 0)
+        s.padding = mode
+        s.interval = 1000000 // rate if mode == CONSTANT else 0
+        s.at = clock.us()
+        return s.key + s.v4 + s.v6 + struct.pack("<HH", self.mtu, 0 if known else 1)
+
+    def leave(self, circuit):
+        """The circuit ends; its session waits for another one."""
+        if circuit.session is not None:
+            circuit.session.circuit = None
+            circuit.session = None
+
+    def tick(self):
+        """Once a second: end sessions that nobody resumed."""
+        for s in list(self.by_index.values()):
+            if s.circuit is None:
+                s.orphan += 1
+                if s.orphan > ORPHAN_SECONDS:
+                    self.drop(s)
+
+    def due(self):
+        """Sessions of constant padding for which a cell is due, as often as one is (at most 8 late ones each)."""
+        now = clock.us()
+        out = []
+        for s in self.by_index.values():
+            if s.padding == CONSTANT:
+                for _ in range(8):
+                    if clock.diff(now, s.at) < s.interval:
+                        break
+                    s.at = clock.add(s.at, s.interval)
+                    out.append(s)
+                else:
+                    s.at = now
+        return out
+
+    def constant(self):
+        """Whether any session wants cells at a constant rate."""
+        for s in self.by_index.values():
+            if s.padding == CONSTANT:
+                return True
+        return False
 
     def _free_index(self):
         for _ in range(65533):

@@ -8,6 +8,7 @@ from ..platform.sodium import DECRYPT, ENCRYPT, SHORTHASH, STREAM_XOR
 from ..wire import cell
 from ..wire import sizes as S
 from . import circuit as C
+from . import exit, queue
 
 SLOTS = 256
 OWN = 48  # slots for cells that this hop originates
@@ -31,6 +32,8 @@ class Loop:
         self._address, self._d, self._h, self._b = _views(self.rx.base, slots)
         self._own = _views(arena.take(OWN * SLOT), OWN)
         self._next_own = 0
+        self.queue = queue.Queue()
+        self._due = 0  # bytes on the wire of what is queued in tx
         # One small block of the arena: our obfuscation key and a link MAC to compare with.
         self._scratch = arena.take(4096)
         ffi.poke(self._scratch, obf_key)
@@ -51,8 +54,9 @@ class Loop:
     def receive(self):
         """Take one batch from the socket and forward it. Returns the number of packets."""
         rx = self.rx
-        # A batch may not run far ahead of the pacer: on a slow uplink it would be heard in the household.
-        messages = rx.receive(self.pacer.tokens // 1500 + 1)
+        # A batch may not run far ahead of the pacer: on a slow uplink it would be heard in the household. Without
+        # tokens at all, what comes is queued by priority.
+        messages = rx.receive(self._room())
         if not messages:
             return 0
         tx = self.tx
@@ -104,7 +108,7 @@ class Loop:
                         w.next = number + 1
                     else:
                         w.take(number)
-                    left = c.left - n
+                    left = c.left - (n << c.priority)
                     n -= 17
                     command = contents[i][n]
                     if command == 1 and left >= 0 and c.next == 2:
@@ -146,7 +150,7 @@ class Loop:
                     if number != w.next and not w.fresh(number):
                         self.count("replay")
                         continue
-                    left = c.left - n - 17
+                    left = c.left - (n + 17 << c.priority)
                     if left < 0:
                         self.count("unpaid")
                         continue
@@ -186,7 +190,7 @@ class Loop:
 
     def sent(self, cells, size):
         """Account for queued packets."""
-        self.pacer.tokens -= size + cells * _HEADER_V6
+        self._due += size + cells * _HEADER_V6
         self.cells_out += cells
         self.bytes_out += size
         self.mib_out += self.bytes_out >> 20
@@ -194,16 +198,17 @@ class Loop:
 
     def _here(self, c, command, a, n, i, m):
         """An opened forward cell that is not simply relayed: 24 .. n - 1 is its payload, n + 17 was its size."""
+        charge = n + 17 << c.priority
         if command == S.RELAY:
-            return self.count("unpaid" if c.left < n + 17 else "no-next")
+            return self.count("unpaid" if c.left < charge else "no-next")
         if command != S.DATA:
             self._roam(c, self.rx.names + m * mmsg.NAME)
-            return self.rare.on_command(c, command, ffi.peek(a + 24, n - 24), n + 17)
-        if c.left < n + 17:
+            return self.rare.on_command(c, command, ffi.peek(a + 24, n - 24), charge)
+        if c.left < charge:
             return self.count("unpaid")
         if c.session is None:
             return self.count("no-session")
-        c.left -= n + 17
+        c.left -= charge
         self.exit.send(c.session, a, self._b[i], 24, n - 24)
 
     def _handshake(self, c, a, n, d, m):
@@ -221,10 +226,51 @@ class Loop:
         if _MEMCMP(name, c.k + C.P_ADDR, 28):
             ffi.poke(c.k + C.P_ADDR, ffi.peek(name, 28))
 
+    def _room(self):
+        """How many packets to take at a time."""
+        tokens = self.pacer.tokens
+        return tokens // 1500 + 1 if tokens > 0 else 32
+
     def flush(self):
-        """Send all that is queued."""
-        self.tx.flush()
+        """Send all that is queued; what the uplink has no room for waits by priority."""
+        pacer = self.pacer
+        if self.tx.queued:
+            if pacer.tokens > 0 and not self.queue.count:
+                pacer.tokens -= self._due
+                self.tx.flush()
+            else:
+                self._hold()
+            self._due = 0
+        if self.queue.count and pacer.tokens > 0:
+            self._drain()
         self._next_own = 0
+
+    def _hold(self):
+        """Move what is queued to the rings."""
+        tx = self.tx
+        rate = self.pacer.rate
+        tx._starts[tx._run + 1] = tx.queued
+        for r in range(tx._run + 1):
+            name = tx._names[r]
+            size = tx._sizes[r]
+            c = self.table.by_name(name)
+            for q in range(tx._starts[r], tx._starts[r + 1]):
+                if not self.queue.push(c.priority, tx.iov[2 * q], size, name, rate):
+                    self.count("queue-full")
+                    c.left += size << c.priority
+        tx.reset()
+
+    def _drain(self):
+        """Send from the rings as far as the tokens reach."""
+        pacer = self.pacer
+        while self.queue.count and pacer.tokens > 0:
+            a, n, name = self.queue.pop()
+            if a:
+                self.tx.put(a, n, name)
+                pacer.tokens -= n + _HEADER_V6
+                if self.tx.queued == self.tx.most:
+                    self.tx.flush()
+        self.tx.flush()
 
     # -- cells of our own --------------------------------------------------------
 
@@ -271,7 +317,8 @@ class Loop:
     def from_tun(self):
         """Take packets from the exit's TUN towards their buyers. Returns how many."""
         ex = self.exit
-        for taken in range(OWN - 1):
+        most = min(OWN - 1, self._room())
+        for taken in range(most):
             i = self.slot()
             size = net.READ(ex.fd, self._own[0][i] + 24, ex.mtu)
             if size <= 0:
@@ -279,14 +326,40 @@ class Loop:
                 return taken
             s = ex.find(self._own[3][i], 24)
             c = s.circuit if s is not None else None
-            left = c.left - size - 41 if c is not None else 0
-            if c is None or left < 0:
+            if c is None:
                 self._next_own = i
-                self.count("no-session" if c is None else "unpaid")
+                self.count("no-session")
+            elif s.padding == exit.CONSTANT:
+                self._next_own = i
+                s.keep(ffi.peek(self._own[0][i] + 24, size))
+            else:
+                self.deliver(c, i, exit.pad(s.padding, self._own[0][i] + 24, size, ex.mtu))
+        return most
+
+    def deliver(self, c, i, size):
+        """Send `size` bytes of inner packet in own slot `i` to the buyer, if that is paid for."""
+        left = c.left - (size + 41 << c.priority)
+        if left < 0:
+            return self.count("unpaid")
+        c.left = left
+        self.seal_own(c, i, size, S.DATA)
+
+    def constant(self):
+        """Sessions with constant padding: one full cell whenever one is due, with a packet in it or none."""
+        for s in self.exit.due():
+            c = s.circuit
+            if c is None:
                 continue
-            c.left = left
-            self.seal_own(c, i, size, S.DATA)
-        return OWN - 1
+            i = self.slot()
+            a = self._own[0][i] + 24
+            packet = s.kept.pop(0) if s.kept else b""
+            ffi.poke(a, packet)
+            size = exit.pad(exit.CONSTANT, a, len(packet), self.exit.mtu)
+            if packet:
+                self.deliver(c, i, size)
+            elif c.left >= size + 41 << c.priority:
+                c.left -= size + 41 << c.priority
+                self.seal_own(c, i, size, S.PAD)
 
 
 def _views(base, count):

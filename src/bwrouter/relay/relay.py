@@ -33,6 +33,7 @@ class Relay:
         self.exit = None
         self.stopping = False
         self.created = 0
+        self.constant = False  # any session with constant padding
         self.control = Control(
             config["run_dir"],
             {
@@ -163,6 +164,7 @@ class Relay:
         answer = self.exit.resume(c, payload)
         if answer is None:
             return self.error(c, S.E_MALFORMED, S.RESUME)
+        self.constant = self.exit.constant()
         self.loop.originate(c, S.RESUME, answer)
 
     def do_destroy(self, c, payload):
@@ -180,10 +182,11 @@ class Relay:
     def close(self, c):
         """End a circuit: settle its tickets, free its memory. A session outlives it for RESUME."""
         self.loop.flush()  # queued packets point into the circuit's block
+        self.loop.queue.forget((c.k + C.P_ADDR, c.k + C.N_ADDR))
         self.ledger.close(c)
         self.setup.forget(c)
-        if c.session is not None:
-            self.exit.drop(c.session)
+        if self.exit is not None:
+            self.exit.leave(c)
         self.table.remove(c)
 
     # -- time ------------------------------------------------------------------------
@@ -207,6 +210,9 @@ class Relay:
                 self.close(c)
             elif c.idle < 2 and c.tickets and c.left < (LOW_UNITS + S.GRACE_UNITS) * S.UNIT:
                 self.send_credit(c)
+        if self.exit is not None:
+            self.exit.tick()
+            self.constant = self.exit.constant()
         if self._seconds % 3 == 0:
             self.ledger.repeat()
         self.loop.flush()
@@ -223,38 +229,31 @@ class Relay:
         }  # fmt: skip
 
     def run(self):
-        """Until shutdown. Reads only while the pacer has tokens:
-
-        what waits, waits in the kernel and then drops there.
-        """
+        """Until shutdown."""
         self.hello()
         poller = self.poller
         wait = 100
-        paused = False
         while not self.stopping:
             n = poller.wait(wait)
             if n and poller.ready(0):
                 self.control.read()
             loop = self.loop
             if loop is not None:
-                if self.pacer.refill() > 0:
-                    if paused:
-                        paused = False
-                        poller.set(1, self.fd)
-                        if self.exit is not None:
-                            poller.set(2, self.exit.fd)
-                    if n and poller.ready(1):
-                        loop.receive()
-                    if n and self.exit is not None and poller.ready(2):
-                        loop.from_tun()
+                self.pacer.refill()
+                loop.flush()  # what waited goes first
+                if n and poller.ready(1):
+                    loop.receive()
                     loop.flush()
-                    wait = 100
-                elif not paused:
-                    paused = True
-                    poller.set(1, -1)
-                    poller.set(2, -1)
-                if paused:
-                    wait = self.pacer.wait_ms()
+                wait = 100
+                if self.exit is not None:
+                    if n and poller.ready(2):
+                        loop.from_tun()
+                    if self.constant:
+                        loop.constant()
+                        wait = 5
+                    loop.flush()
+                if loop.queue.count:
+                    wait = min(wait, self.pacer.wait_ms())
             self.tick()
         self.stop()
 

@@ -93,7 +93,7 @@ CREDIT_SIZE = 16
 SERIALS_MAX = 256
 
 # Section 7: exit session
-RESUME_FORWARD = 16
+RESUME_FORWARD = 16 + 1 + 1 + 2
 RESUME_BACKWARD = 16 + 4 + 16 + 2 + 2
 INNER_V4 = b"\x0a\xd5"  # 10.213.0.0/16: session s of an exit has 10.213.(s >> 8).(s & 255); .0.1 is the exit itself
 INNER_V6 = b"\xfd\x62\x77\x72" + b"\0" * 10  # fd62:7772::/64, the last two bytes as in v4

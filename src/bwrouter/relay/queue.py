@@ -1,0 +1,98 @@
+"""What waits when the uplink has no room: one ring a priority, served in the proportion of what they pay.
+
+Only used while the pacer is out of tokens; a relay with room sends every batch at once and nothing is copied. Each ring
+holds at most what the rate carries in `HOLD_MS`, so that nobody's packets age here; what comes on top is dropped, and
+given back to its circuit's credit.
+"""
+
+from ..platform import arena, ffi
+
+RING = 128  # packets of one priority
+SLOT = 1536
+HOLD_MS = 100
+LEAST_BYTES = 16384  # a ring always takes so much, or a slow line would carry nothing
+WEIGHTS = (1, 2, 4)  # a circuit that pays k units for each unit sent is served k times as often
+QUANTUM = 1500
+
+_MOVE = ffi.func(ffi.LIBC, "P", "memmove", "PPL")
+
+
+class Ring:
+    """First in, first out; arena slots, so that packets outlive the batch that they came with."""
+
+    def __init__(self, base):
+        self.base = base
+        self.sizes = [0] * RING
+        self.names = [0] * RING
+        self.head = 0
+        self.count = 0
+        self.bytes = 0
+        self.deficit = 0
+
+    def push(self, address, size, name):
+        i = (self.head + self.count) % RING
+        _MOVE(self.base + i * SLOT, address, size)
+        self.sizes[i] = size
+        self.names[i] = name
+        self.count += 1
+        self.bytes += size
+
+
+class Queue:
+    """The rings of a relay."""
+
+    def __init__(self):
+        base = arena.take(len(WEIGHTS) * RING * SLOT)
+        self.rings = [Ring(base + p * RING * SLOT) for p in range(len(WEIGHTS))]
+        self.count = 0
+        self._turn = 0
+
+    def push(self, priority, address, size, name, rate_kbps):
+        """Keep a packet; False when there is no room for it."""
+        r = self.rings[priority]
+        if r.count == RING or r.bytes + size > max(LEAST_BYTES, rate_kbps // 8 * HOLD_MS):
+            return False
+        r.push(address, size, name)
+        self.count += 1
+        return True
+
+    def pop(self):
+        """(address, size, name) of the packet whose turn it is (deficit round robin, Shreedhar and Varghese 1995).
+
+        The slot may be written again only after the caller has sent it. Call only while `count` > 0.
+        """
+        while True:
+            r = self.rings[self._turn]
+            if r.count:
+                i = r.head
+                size = r.sizes[i]
+                if size == 0:  # forgotten
+                    self._drop_head(r, 0)
+                    if not self.count:
+                        return 0, 0, 0
+                    continue
+                if r.deficit >= size:
+                    r.deficit -= size
+                    self._drop_head(r, size)
+                    return r.base + i * SLOT, size, r.names[i]
+            else:
+                r.deficit = 0
+            self._turn = (self._turn + 1) % len(WEIGHTS)
+            nxt = self.rings[self._turn]
+            if nxt.count:
+                nxt.deficit += QUANTUM * WEIGHTS[self._turn]
+
+    def _drop_head(self, r, size):
+        r.head = (r.head + 1) % RING
+        r.count -= 1
+        r.bytes -= size
+        self.count -= 1
+
+    def forget(self, names):
+        """Nothing more is sent to these sockaddr addresses: their circuit's memory is about to be used again."""
+        for r in self.rings:
+            for j in range(r.count):
+                i = (r.head + j) % RING
+                if r.names[i] in names and r.sizes[i]:
+                    r.bytes -= r.sizes[i]
+                    r.sizes[i] = 0
