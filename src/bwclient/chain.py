@@ -16,6 +16,7 @@ from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
 _GAS_MARGIN = 1.25
+_TIP = 10**9
 _PERMIT = {
     "Permit": [
         {"name": "owner", "type": "address"},
@@ -79,34 +80,42 @@ class Chain:
 
     def send(self, to: str, signature: str, *arguments: Any, wait: float = 60.0) -> str:
         """A transaction, mined; its hash. Raises ChainError when it would fail, fails, or is not mined in time."""
-        call = {"from": self.address, "to": to, "data": self.data(signature, *arguments)}
-        try:
-            gas = int(int(self.rpc("eth_estimateGas", call), 16) * _GAS_MARGIN)
-        except ChainError as e:
-            raise ChainError(f"{signature} would fail: {e}") from e
+        return self.send_many([(to, signature, arguments)], wait)[0]
+
+    def send_many(self, calls: Sequence[tuple[str, str, Sequence[Any]]], wait: float = 60.0) -> list[str]:
+        """Transactions that don't depend on each other, all sent before the first is mined; their hashes."""
         base = int(self.rpc("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
-        tip = 10**9
-        transaction: dict[str, Any] = {
+        nonce = int(self.rpc("eth_getTransactionCount", self.address, "pending"), 16)
+        fixed = {
             "type": 2,
             "chainId": self.chain_id(),
-            "nonce": int(self.rpc("eth_getTransactionCount", self.address, "pending"), 16),
-            "to": to,
             "value": 0,
-            "data": call["data"],
-            "gas": gas,
-            "maxFeePerGas": 2 * base + tip,
-            "maxPriorityFeePerGas": tip,
+            "maxFeePerGas": 2 * base + _TIP,
+            "maxPriorityFeePerGas": _TIP,
         }
-        signed = self.account.sign_transaction(transaction)
-        hash = str(self.rpc("eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex()))
+        sent = []
+        for to, signature, arguments in calls:
+            call = {"from": self.address, "to": to, "data": self.data(signature, *arguments)}
+            try:
+                gas = int(int(self.rpc("eth_estimateGas", call), 16) * _GAS_MARGIN)
+            except ChainError as e:
+                raise ChainError(f"{signature} would fail: {e}") from e
+            transaction: dict[str, Any] = {**fixed, "to": to, "data": call["data"], "gas": gas, "nonce": nonce}
+            raw = bytes(self.account.sign_transaction(transaction).raw_transaction)
+            sent.append(str(self.rpc("eth_sendRawTransaction", "0x" + raw.hex())))
+            nonce += 1
         deadline = time.monotonic() + wait
+        for hash, call_ in zip(sent, calls, strict=True):
+            self._mined(hash, call_[1], deadline)
+        return sent
+
+    def _mined(self, hash: str, what: str, deadline: float) -> None:
         while (receipt := self.rpc("eth_getTransactionReceipt", hash)) is None:
             if time.monotonic() > deadline:
-                raise ChainError(f"{signature}: {hash} is not mined after {wait:.0f} s")
+                raise ChainError(f"{what}: {hash} is not mined in time")
             time.sleep(0.1)
         if int(receipt["status"], 16) != 1:
-            raise ChainError(f"{signature}: {hash} failed on chain")
-        return hash
+            raise ChainError(f"{what}: {hash} failed on chain")
 
     def balance(self, token: str) -> int:
         """Wei of an ERC-20 that the buyer holds."""

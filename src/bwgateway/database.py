@@ -87,6 +87,12 @@ class Database:
                 await asyncio.sleep(0.01 * 2**attempt)
         raise AssertionError("unreachable")
 
+    async def insert_new(self, connection: AsyncConnection, table: Table, **values: Any) -> bool:
+        """Insert a row unless one of its keys is taken; whether it was inserted."""
+        statement = self.insert(table).values(**values).on_conflict_do_nothing()
+        found = await connection.execute(statement.returning(*table.primary_key.columns))
+        return found.first() is not None
+
     def insert(self, table: Table) -> Any:
         """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, in this database's dialect."""
         return sqlite.insert(table) if self.sqlite else postgresql.insert(table)

@@ -109,18 +109,15 @@ async def once(
     """Give `request` its effect if it had none, in one transaction with its record, and return its answer."""
 
     async def work(connection: AsyncConnection) -> dict[str, Any] | None:
-        claim = await connection.execute(
-            db.insert(requests)
-            .values(
-                signer=request.signer,
-                nonce=request.nonce,
-                digest=request.digest,
-                answer="",
-                created_at=int(time.time()),
-            )
-            .on_conflict_do_nothing()
-        )
-        if claim.rowcount != 1:
+        if not await db.insert_new(
+            connection,
+            requests,
+            signer=request.signer,
+            nonce=request.nonce,
+            digest=request.digest,
+            answer="",
+            created_at=int(time.time()),
+        ):
             return None
         answer = await effect(connection)
         await connection.execute(

@@ -26,8 +26,14 @@ def _run(folder: Path, **changes: object) -> Iterator[Rig]:
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    yield from _run(tmp_path_factory.mktemp("gateway"))
+def database_url() -> str:
+    """Modules that run on both databases override this by `both_databases`."""
+    return ""
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[Rig]:
+    yield from _run(tmp_path_factory.mktemp("gateway"), database_url=database_url)
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_an_issue_that_never_arrived_is_dropped(rig: Rig) -> None:
         raise WalletError("no answer")
 
     wallet._post = unreachable  # type: ignore[method-assign]
-    time.time = lambda: wallet_time() - 1000  # type: ignore[assignment]
+    time.time = lambda: wallet_time() - 1000
     try:
         with pytest.raises(WalletError):
             wallet.issue(1, 64, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,9 +14,19 @@ import pytest
 from bwclient.tickets import Ticket
 from bwclient.wallet import Refused, Wallet
 from bwgateway.mint import UNIT_WEI
+from tests.gateway.postgres import postgres
 from tests.gateway.rig import Relay, Rig, opening
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield ""
+    else:
+        with postgres() as url:
+            yield url
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +131,8 @@ def test_a_relay_without_stake_opens_nothing(rig: Rig, ticket: Ticket) -> None:
 
 def test_twenty_openers_one_winner(rig: Rig, wallet: Wallet) -> None:
     relays = [Relay(rig) for _ in range(20)]
+    rig.fund_all([r.owner.address for r in relays], 100)
     with ThreadPoolExecutor(4) as pool:
-        for relay in relays:
-            rig.fund(relay.owner.address, 100)
         bodies = [r.registration() for r in relays]
         answers = list(pool.map(lambda b: rig.post("/v1/register", b), bodies))
     assert {a.status_code for a in answers} == {200}, [a.text for a in answers]

@@ -81,7 +81,9 @@ class Sender:
             .where(transactions.c.purpose == purpose)
             .values(purpose=transactions.c.purpose + f" (failed at {int(time.time() * 1000)})")
         )
-        insert = self._db.insert(transactions).values(
+        if not await self._db.insert_new(
+            connection,
+            transactions,
             sender=sender,
             nonce=nonce,
             purpose=purpose,
@@ -89,9 +91,7 @@ class Sender:
             raw=bytes(signed.raw_transaction),
             state="signed",
             created_at=int(time.time()),
-        )
-        done = await connection.execute(insert.on_conflict_do_nothing())
-        if done.rowcount != 1:  # another process took the nonce or the purpose
+        ):  # another process took the nonce or the purpose
             raise Again
         return (await connection.execute(select(transactions).where(mine, transactions.c.nonce == nonce))).one()
 
