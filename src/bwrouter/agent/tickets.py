@@ -11,7 +11,7 @@ from ..platform import clock, files
 FILE = "tickets.json"
 MOST = 4096  # tickets; the relay repeats what is not taken
 FLASH_MS = 3_600_000
-BATCH = 64  # tickets of one request
+BATCH = 32  # tickets of one request
 # Refusals of the gateway that can never turn into a yes.
 FINAL_CODES = ("unknown", "elsewhere", "index", "preimage", "forged", "expired", "units", "region", "spent")
 

@@ -28,7 +28,7 @@ _MSG_NOSIGNAL = 0x4000
 _PR_SET_PDEATHSIG = 1
 # SIG_BLOCK, SIG_UNBLOCK
 _BLOCK, _UNBLOCK = (1, 2) if consts.MIPS else (0, 1)
-MESSAGE_MAX = 65536  # bytes of one message between the processes
+MESSAGE_MAX = 32768  # bytes of one message between the processes
 
 pid = _getpid
 
