@@ -87,7 +87,7 @@ musl() {
 }
 libffi() {
   cd "$cross/src/libffi"
-  ./configure --host="$host" --prefix="$cross/prefix" --disable-shared --enable-static --disable-docs "${tools[@]}" CFLAGS='-Os -fPIC'
+  ./configure --host="$host" --prefix="$cross/prefix" --disable-shared --enable-static --disable-docs --disable-exec-static-tramp "${tools[@]}" CFLAGS='-Os -fPIC'
   make -j"$jobs" install
 }
 mbedtls() {
