@@ -85,7 +85,7 @@ contract LiquidityPool is ERC20, ReentrancyGuardTransient {
     }
 
     /// Time-weighted mean price since a reading of `cumulativePrice`: BWT wei for 1e18 wei of the token, rounded down to
-    /// a millionth of a BWT. Prices above PRICE_CAP count as PRICE_CAP.
+    /// a billionth of a BWT. A price above PRICE_CAP counts as PRICE_CAP, so a moment's peak moves a mean very little.
     function meanPrice(uint48 cumulative, uint32 time) external view returns (uint256) {
         unchecked {
             uint32 elapsed = uint32(block.timestamp) - time;

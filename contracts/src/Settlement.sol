@@ -3,8 +3,8 @@ pragma solidity ^0.8.28;
 
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
-import {GatewayBonds} from "./GatewayBonds.sol";
 import {BandwidthToken} from "./BandwidthToken.sol";
+import {Ledgers} from "./Ledgers.sol";
 import {BPS, PHI_BPS, Parameters} from "./Parameters.sol";
 import {Permits} from "./Permits.sol";
 import {PoolFactory} from "./PoolFactory.sol";
@@ -17,7 +17,7 @@ import {RegionToken} from "./RegionToken.sol";
 /// sum of its leaves moves from the deposits to the earnings escrow of that gateway, and the share φ of use is burned.
 /// `claim` pays an account its cumulative earnings less what it was paid before. Ledgers share no tokens, so a dishonest
 /// gateway can reach nothing but what was deposited with it and signed away by its depositor.
-contract Settlement is GatewayBonds {
+contract Settlement is Ledgers {
     error ZeroAmount();
     error UnknownRegion(uint16 region);
     error EpochOutOfOrder(uint32 epoch, uint32 last);
@@ -25,37 +25,12 @@ contract Settlement is GatewayBonds {
     error RootPending(uint256 claimableAt);
     error RootAboveDeposits(uint256 gross, uint256 spent);
     error TotalBelowLast(uint256 total, uint256 last);
-    error InvalidProof();
     error NothingToClaim(address account);
     error LengthMismatch();
     error DepositTooSmall(uint256 amount, uint256 unspent);
     error NoWithdrawal();
     error WithdrawalNotDue(uint256 dueAt);
     error WrongVoucher(address account);
-
-    /// Storage of a (gateway, region).
-    struct Ledger {
-        // slot 0: all that a claim needs besides the root
-        address token;
-        uint40 claimableAt; // when the pending root becomes final; zero: none pending
-        uint32 epoch; // of the last posted root
-        // slot 1, 2
-        bytes32 root; // final
-        bytes32 pendingRoot;
-        // slot 3: sums of all leaves, net of φ
-        uint128 total;
-        uint128 pendingTotal;
-        // slot 4: sum of what vouchers have released to this ledger, gross
-        uint128 spent;
-    }
-
-    /// A buyer's account at a (gateway, region), gross.
-    struct Deposit {
-        uint128 paidIn; // deposited less withdrawn
-        uint128 spent; // by vouchers that the account has signed
-        uint128 leaving; // under notice
-        uint40 dueAt;
-    }
 
     event Deposited(address indexed gateway, uint16 indexed region, address indexed account, uint256 amount);
     event WithdrawalRequested(
@@ -81,12 +56,7 @@ contract Settlement is GatewayBonds {
     uint256 public immutable challengeSeconds;
     uint256 public immutable withdrawalSeconds;
 
-    mapping(address gateway => mapping(uint16 region => Ledger)) private _ledgers;
-    mapping(address gateway => mapping(uint16 region => mapping(address account => Deposit))) private _deposits;
-    /// What an account has been paid, in wei of the region's token, since the beginning.
-    mapping(address gateway => mapping(uint16 region => mapping(address account => uint256))) public claimed;
-
-    constructor(Parameters parameters, BandwidthToken bwt_, PoolFactory factory_) GatewayBonds(parameters, bwt_) {
+    constructor(Parameters parameters, BandwidthToken bwt_, PoolFactory factory_) Ledgers(parameters, bwt_) {
         factory = factory_;
         epochSeconds = parameters.epoch();
         challengeSeconds = parameters.challenge();
@@ -94,14 +64,6 @@ contract Settlement is GatewayBonds {
     }
 
     // --- views ------------------------------------------------------------------------------------------------
-
-    function ledger(address gateway, uint16 region) external view returns (Ledger memory) {
-        return _ledgers[gateway][region];
-    }
-
-    function depositOf(address gateway, uint16 region, address account) external view returns (Deposit memory) {
-        return _deposits[gateway][region][account];
-    }
 
     function currentEpoch() public view returns (uint32) {
         return uint32(block.timestamp / epochSeconds);
@@ -189,7 +151,7 @@ contract Settlement is GatewayBonds {
         _requireBonded(msg.sender);
         Ledger storage l = _ledgers[msg.sender][region];
         if (l.claimableAt != 0) {
-            if (block.timestamp < l.claimableAt) revert RootPending(l.claimableAt);
+            if (block.timestamp < l.claimableAt || l.challenges != 0) revert RootPending(l.claimableAt);
             _finalise(l, msg.sender, region);
         }
         if (epoch <= l.epoch) revert EpochOutOfOrder(epoch, l.epoch);
@@ -207,7 +169,9 @@ contract Settlement is GatewayBonds {
     /// Makes a root whose window has passed final. Claims and the next post do it too.
     function finalise(address gateway, uint16 region) external {
         Ledger storage l = _ledgers[gateway][region];
-        if (l.claimableAt == 0 || block.timestamp < l.claimableAt) revert RootPending(l.claimableAt);
+        if (l.claimableAt == 0 || block.timestamp < l.claimableAt || l.challenges != 0) {
+            revert RootPending(l.claimableAt);
+        }
         _finalise(l, gateway, region);
     }
 
@@ -270,8 +234,8 @@ contract Settlement is GatewayBonds {
 
     function _finalRoot(address gateway, uint16 region) private returns (RegionToken token, bytes32 root) {
         Ledger storage l = _ledgers[gateway][region];
-        (address token_, uint256 claimableAt) = (l.token, l.claimableAt);
-        if (claimableAt != 0 && block.timestamp >= claimableAt) _finalise(l, gateway, region);
+        (address token_, uint256 claimableAt, uint256 challenges) = (l.token, l.claimableAt, l.challenges);
+        if (claimableAt != 0 && block.timestamp >= claimableAt && challenges == 0) _finalise(l, gateway, region);
         return (RegionToken(token_), l.root);
     }
 
@@ -294,7 +258,7 @@ contract Settlement is GatewayBonds {
         uint256 cumulative,
         bytes32[] calldata proof
     ) private returns (uint256 due) {
-        bytes32 leaf = keccak256(bytes.concat(keccak256(abi.encode(account, cumulative))));
+        bytes32 leaf = _leaf(account, cumulative);
         if (root == 0 || !MerkleProof.verifyCalldata(proof, root, leaf)) revert InvalidProof();
         uint256 before = paid[account];
         if (cumulative <= before) return 0;

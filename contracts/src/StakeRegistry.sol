@@ -226,6 +226,22 @@ contract StakeRegistry is EIP712, Ownable2Step {
         emit Suspended(relayId);
     }
 
+    /// A relay under suspicion that has given notice waits at least until `until`.
+    function postpone(bytes32 relayId, uint256 until) external onlyAuditor {
+        Relay storage entry = _relays[relayId];
+        if (entry.unlockAt == 0 || entry.unlockAt >= until) return;
+        entry.unlockAt = uint40(until);
+        emit Unbonding(relayId, until);
+    }
+
+    /// Brings a claim that audits refuted down to what they measured.
+    function lowerRate(bytes32 relayId, uint32 rateKbps) external onlyAuditor {
+        Relay storage entry = _requireRegistered(relayId);
+        if (rateKbps >= entry.rateKbps) return;
+        entry.rateKbps = rateKbps == 0 ? 1 : rateKbps;
+        emit RateChanged(relayId, entry.rateKbps);
+    }
+
     function reinstate(bytes32 relayId) external onlyAuditor {
         _reinstate(relayId);
     }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
+import {BandwidthProof} from "../src/BandwidthProof.sol";
 import {BandwidthToken} from "../src/BandwidthToken.sol";
+import {Emission} from "../src/Emission.sol";
 import {LiquidityPool} from "../src/LiquidityPool.sol";
 import {Parameters, Windows} from "../src/Parameters.sol";
 import {PoolFactory} from "../src/PoolFactory.sol";
@@ -27,6 +29,7 @@ interface Vm {
     function assume(bool) external pure;
     function snapshotState() external returns (uint256);
     function revertToState(uint256) external returns (bool);
+    function deployCode(string calldata what, bytes calldata arguments) external returns (address);
     function load(address, bytes32) external view returns (bytes32);
 }
 
@@ -50,6 +53,8 @@ abstract contract Base {
     PoolFactory internal factory;
     StakeRegistry internal registry;
     Settlement internal settlement;
+    BandwidthProof internal proof;
+    Emission internal emission;
     RegionToken internal token;
     LiquidityPool internal pool;
 
@@ -76,15 +81,24 @@ abstract contract Base {
     }
 
     function deploy() internal virtual {
-        parameters = new Parameters(windows());
-        bwt = new BandwidthToken(address(this));
-        factory = new PoolFactory(bwt, address(this));
-        registry = new StakeRegistry(parameters, bwt, address(this));
-        settlement = new Settlement(parameters, bwt, factory);
+        parameters = Parameters(make("Parameters", abi.encode(windows())));
+        bwt = BandwidthToken(make("BandwidthToken", abi.encode(address(this))));
+        factory = PoolFactory(make("PoolFactory", abi.encode(bwt, address(this))));
+        registry = StakeRegistry(make("StakeRegistry", abi.encode(parameters, bwt, address(this))));
+        settlement = Settlement(make("Settlement", abi.encode(parameters, bwt, factory)));
         factory.connectSettlement(address(settlement));
+        proof = BandwidthProof(make("BandwidthProof", abi.encode(parameters, bwt, registry)));
+        registry.setAuditor(address(proof));
+        emission = Emission(make("Emission", abi.encode(parameters, registry, proof, settlement, factory)));
+        factory.connectEmission(address(emission));
         (token, pool) = factory.createRegion(REGION, "Bandwidth of region 1", "BW1", address(this), 1_000_000e18);
         bwt.approve(address(pool), type(uint256).max);
         token.approve(address(pool), type(uint256).max);
+    }
+
+    /// Deploys a compiled contract by name, so that no test carries the code of all of them.
+    function make(string memory name, bytes memory arguments) internal returns (address) {
+        return vm.deployCode(string.concat(name, ".sol:", name), arguments);
     }
 
     // --- actors -----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {LiquidityPool} from "../src/LiquidityPool.sol";
-import {PRICE_CAP, PRICE_FLOOR, TWAP_MAX_SPAN} from "../src/Parameters.sol";
+import {PRICE_CAP, PRICE_FLOOR, PRICE_TARGET, PRICE_UNITS, TWAP_MAX_SPAN} from "../src/Parameters.sol";
 import {Base} from "./Base.sol";
 
 /// Delivers one percent less than it is asked to.
@@ -177,19 +177,19 @@ contract PoolTest is Base {
     }
 
     function test_mean_price_weighs_by_time() public {
-        seedPool(200e18, 100e18);
+        seedPool(4e18, 1000e18);
         (uint48 c0, uint32 t0) = pool.cumulativePrice();
         vm.expectRevert(abi.encodeWithSelector(LiquidityPool.SpanOutOfRange.selector, 0));
         pool.meanPrice(c0, t0);
         vm.warp(START + 1000);
-        eq(pool.meanPrice(c0, t0), 2e18, "constant price");
-        pool.swapExactIn(address(bwt), 100e18, 0, address(this), block.timestamp);
+        eq(pool.meanPrice(c0, t0), 0.004e18, "constant price");
+        pool.swapExactIn(address(bwt), 1e18, 0, address(this), block.timestamp);
         (uint48 c1, uint32 t1) = pool.cumulativePrice();
-        uint256 price = pool.spotPrice() / 1e12 * 1e12;
-        yes(price > 4e18, "price more than doubled");
+        uint256 price = pool.spotPrice() / 1e9 * 1e9;
+        yes(price > 0.006e18, "price went up by a half");
         vm.warp(START + 1500);
         eq(pool.meanPrice(c1, t1), price, "the later part");
-        eq(pool.meanPrice(c0, t0), (2e18 * 1000 + price * 500) / 1500, "both");
+        eq(pool.meanPrice(c0, t0), (0.004e18 * 1000 + price * 500) / 1500, "both");
         vm.warp(START + 30 days + 1);
         vm.expectRevert(abi.encodeWithSelector(LiquidityPool.SpanOutOfRange.selector, 30 days + 1));
         pool.meanPrice(c0, t0);
@@ -197,24 +197,24 @@ contract PoolTest is Base {
 
     function test_price_clock_is_capped_and_survives_its_wrap() public {
         yes(PRICE_CAP * TWAP_MAX_SPAN < 1 << 48, "span");
+        eq(PRICE_CAP * 1e18 / PRICE_UNITS, 4 * PRICE_TARGET, "cap");
         seedPool(1_000_000e18, 1e18);
         for (uint256 i = 1; i <= 3; ++i) {
             (uint48 c0, uint32 t0) = pool.cumulativePrice();
             vm.warp(START + 29 days * i);
             pool.swapExactIn(address(bwt), 1e18, 0, address(this), block.timestamp);
-            eq(pool.meanPrice(c0, t0), PRICE_CAP * 1e12, "capped");
+            eq(pool.meanPrice(c0, t0), PRICE_CAP * 1e18 / PRICE_UNITS, "capped");
         }
     }
 
     /// A price that stood for no time weighs nothing, however far it was moved.
     function test_mean_price_ignores_what_is_undone_in_the_same_block() public {
-        seedPool(200e18, 100e18);
+        seedPool(4e18, 1000e18);
         (uint48 c0, uint32 t0) = pool.cumulativePrice();
         vm.warp(START + 1000);
         uint256 out = pool.swapExactIn(address(bwt), 100_000e18, 0, address(this), block.timestamp);
         pool.swapExactIn(address(token), out, 0, address(this), block.timestamp);
-        uint256 mean = pool.meanPrice(c0, t0);
-        eq(mean, 2e18, "moved within a block");
+        eq(pool.meanPrice(c0, t0), 0.004e18, "moved within a block");
     }
 
     function test_price_impact_is_shown_before_buying() public {
@@ -227,7 +227,7 @@ contract PoolTest is Base {
 
     function test_fee_on_transfer_token_is_refused() public {
         TaxedToken taxed = new TaxedToken();
-        LiquidityPool other = new LiquidityPool(bwt, taxed, "TAX");
+        LiquidityPool other = LiquidityPool(make("LiquidityPool", abi.encode(bwt, taxed, "TAX")));
         taxed.approve(address(other), type(uint256).max);
         bwt.approve(address(other), type(uint256).max);
         vm.expectPartialRevert(LiquidityPool.NotReceived.selector);
@@ -236,7 +236,7 @@ contract PoolTest is Base {
 
     function test_reentrant_token_is_refused() public {
         ReentrantToken re = new ReentrantToken();
-        LiquidityPool other = new LiquidityPool(bwt, re, "RE");
+        LiquidityPool other = LiquidityPool(make("LiquidityPool", abi.encode(bwt, re, "RE")));
         re.approve(address(other), type(uint256).max);
         bwt.approve(address(other), type(uint256).max);
         other.addLiquidity(100e18, 100e18, 0, address(this), block.timestamp);

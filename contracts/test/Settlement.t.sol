@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {GatewayBonds} from "../src/GatewayBonds.sol";
+import {Ledgers} from "../src/Ledgers.sol";
 import {RegionToken} from "../src/RegionToken.sol";
 import {Settlement} from "../src/Settlement.sol";
 import {Base} from "./Base.sol";
@@ -34,7 +35,7 @@ contract SettlementTest is Base {
         _spend(gateway, 100e18);
         (bytes32 root, bytes32[] memory pa, bytes32[] memory pb) = twoLeaves(ALICE, 60e18, BOB, 30e18);
         _post(gateway, root, 90e18);
-        vm.expectRevert(Settlement.InvalidProof.selector);
+        vm.expectRevert(Ledgers.InvalidProof.selector);
         settlement.claim(gateway, REGION, ALICE, 60e18, pa);
         _next();
         uint256 supply = token.totalSupply();
@@ -59,7 +60,7 @@ contract SettlementTest is Base {
         (bytes32 root2, bytes32[] memory pa2, bytes32[] memory pb2) = twoLeaves(ALICE, 25e18, BOB, 15e18);
         _post(gateway, root2, 40e18);
         _next();
-        vm.expectRevert(Settlement.InvalidProof.selector);
+        vm.expectRevert(Ledgers.InvalidProof.selector);
         settlement.claim(gateway, REGION, BOB, 10e18, pa);
         address[] memory who = new address[](3);
         uint256[] memory sums = new uint256[](3);
@@ -78,9 +79,9 @@ contract SettlementTest is Base {
         (bytes32 root, bytes32[] memory pa,) = twoLeaves(ALICE, 60e18, BOB, 30e18);
         _post(gateway, root, 90e18);
         _next();
-        vm.expectRevert(Settlement.InvalidProof.selector);
+        vm.expectRevert(Ledgers.InvalidProof.selector);
         settlement.claim(gateway, REGION, ALICE, 60e18 + 1, pa);
-        vm.expectRevert(Settlement.InvalidProof.selector);
+        vm.expectRevert(Ledgers.InvalidProof.selector);
         settlement.claim(gateway, REGION, BOB, 60e18, pa);
         settlement.claim(gateway, REGION, ALICE, 60e18, pa);
     }
@@ -241,5 +242,110 @@ contract SettlementTest is Base {
         settlement.registerMintKey(bytes8("key00002"), keccak256("pub2"), REGION, 65, 5, uint64(block.timestamp + 1));
         vm.stopPrank();
         eq(settlement.mintKey(gateway, bytes8("key00001")).units, 64, "units");
+    }
+
+    // --- challenges -------------------------------------------------------------------------------------------
+
+    address private constant WATCHER = address(0x3A7C);
+
+    function _receipt(uint256 key, uint32 epoch, uint256 cumulative) private view returns (bytes memory) {
+        bytes32 kind = settlement.RECEIPT_TYPEHASH();
+        bytes32 content = keccak256(abi.encode(kind, vm.addr(key), REGION, ALICE, epoch, cumulative));
+        return signWith(key, digest(settlement.domainSeparator(), content));
+    }
+
+    function _pendingRoot() private returns (bytes32[] memory proofAlice, uint32 epoch) {
+        depositFor(gateway, buyer, 100e18);
+        _spend(gateway, 100e18);
+        bytes32 root;
+        (root, proofAlice,) = twoLeaves(ALICE, 40e18, BOB, 30e18);
+        epoch = settlement.currentEpoch();
+        _post(gateway, root, 70e18);
+        bwt.transfer(WATCHER, 200e18);
+        vm.prank(WATCHER);
+        bwt.approve(address(settlement), type(uint256).max);
+    }
+
+    function test_root_below_a_receipt_costs_the_gateway_its_bond() public {
+        (, uint32 epoch) = _pendingRoot();
+        bytes memory receipt = _receipt(gatewayKey, epoch, 40e18 + 1);
+        vm.prank(WATCHER);
+        settlement.challenge(gateway, REGION, ALICE, epoch, 40e18 + 1, receipt);
+        uint256 deadline = block.timestamp + 6 hours;
+        vm.warp(deadline);
+        vm.expectRevert(abi.encodeWithSelector(Ledgers.ResponseStillOpen.selector, deadline));
+        settlement.convict(gateway, REGION, ALICE);
+        vm.expectPartialRevert(Settlement.RootPending.selector);
+        settlement.finalise(gateway, REGION);
+        vm.warp(deadline + 1);
+        uint256 supply = bwt.totalSupply();
+        settlement.convict(gateway, REGION, ALICE);
+        eq(bwt.balanceOf(WATCHER), 200e18 + 1_000e18, "bond back and the finder's share");
+        eq(supply - bwt.totalSupply(), 9_000e18, "the rest is burned");
+        yes(!settlement.isBonded(gateway), "no gateway any more");
+        eq(settlement.ledger(gateway, REGION).claimableAt, 0, "root void");
+        vm.expectRevert(abi.encodeWithSelector(Ledgers.NoChallenge.selector, ALICE));
+        settlement.convict(gateway, REGION, ALICE);
+    }
+
+    function test_honest_gateway_answers_and_keeps_the_challengers_bond() public {
+        (bytes32[] memory proof, uint32 epoch) = _pendingRoot();
+        bytes memory receipt = _receipt(gatewayKey, epoch, 40e18);
+        vm.startPrank(WATCHER);
+        settlement.challenge(gateway, REGION, ALICE, epoch, 40e18, receipt);
+        vm.expectRevert(abi.encodeWithSelector(Ledgers.ChallengeOpen.selector, ALICE));
+        settlement.challenge(gateway, REGION, ALICE, epoch, 40e18, receipt);
+        vm.stopPrank();
+        _next();
+        vm.expectRevert(Ledgers.InvalidProof.selector);
+        settlement.claim(gateway, REGION, ALICE, 40e18, proof);
+        vm.expectRevert(Ledgers.InvalidProof.selector);
+        settlement.answer(gateway, REGION, ALICE, 41e18, proof);
+        vm.expectRevert(abi.encodeWithSelector(Ledgers.LeafBelowReceipt.selector, 39e18, 40e18));
+        settlement.answer(gateway, REGION, ALICE, 39e18, proof);
+        settlement.answer(gateway, REGION, ALICE, 40e18, proof);
+        eq(bwt.balanceOf(gateway), 100e18, "the challenger's bond");
+        settlement.claim(gateway, REGION, ALICE, 40e18, proof);
+        eq(token.balanceOf(ALICE), 40e18, "claimed after the answer");
+    }
+
+    function test_receipts_that_prove_nothing_are_refused() public {
+        (, uint32 epoch) = _pendingRoot();
+        vm.startPrank(WATCHER);
+        bytes memory later = _receipt(gatewayKey, epoch + 1, 50e18);
+        vm.expectRevert(abi.encodeWithSelector(Ledgers.ReceiptForLaterEpoch.selector, epoch + 1, epoch));
+        settlement.challenge(gateway, REGION, ALICE, epoch + 1, 50e18, later);
+        vm.expectRevert(abi.encodeWithSelector(Ledgers.WrongReceipt.selector, gateway));
+        settlement.challenge(gateway, REGION, ALICE, epoch, 50e18, later);
+        bytes memory forged = _receipt(buyerKey, epoch, 50e18);
+        vm.expectRevert(abi.encodeWithSelector(Ledgers.WrongReceipt.selector, gateway));
+        settlement.challenge(gateway, REGION, ALICE, epoch, 50e18, forged);
+        bytes memory good = _receipt(gatewayKey, epoch, 50e18);
+        vm.chainId(5);
+        vm.expectRevert(abi.encodeWithSelector(Ledgers.WrongReceipt.selector, gateway));
+        settlement.challenge(gateway, REGION, ALICE, epoch, 50e18, good);
+        vm.chainId(31337);
+        vm.warp(block.timestamp + 6 hours);
+        vm.expectRevert(Ledgers.NoPendingRoot.selector);
+        settlement.challenge(gateway, REGION, ALICE, epoch, 50e18, good);
+        vm.stopPrank();
+    }
+
+    function test_challenge_stranded_by_another_conviction_is_refunded() public {
+        (, uint32 epoch) = _pendingRoot();
+        bytes32 kind = settlement.RECEIPT_TYPEHASH();
+        bytes32 content = keccak256(abi.encode(kind, gateway, REGION, BOB, epoch, uint256(31e18)));
+        bytes memory forBob = signWith(gatewayKey, digest(settlement.domainSeparator(), content));
+        bytes memory forAlice = _receipt(gatewayKey, epoch, 41e18);
+        vm.startPrank(WATCHER);
+        settlement.challenge(gateway, REGION, ALICE, epoch, 41e18, forAlice);
+        settlement.challenge(gateway, REGION, BOB, epoch, 31e18, forBob);
+        vm.expectRevert(abi.encodeWithSelector(Ledgers.NoChallenge.selector, BOB));
+        settlement.refundChallenge(gateway, REGION, BOB);
+        vm.stopPrank();
+        vm.warp(block.timestamp + 6 hours + 1);
+        settlement.convict(gateway, REGION, ALICE);
+        settlement.refundChallenge(gateway, REGION, BOB);
+        eq(bwt.balanceOf(WATCHER), 200e18 + 1_000e18, "both bonds and the share");
     }
 }

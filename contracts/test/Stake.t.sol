@@ -7,6 +7,12 @@ import {Parameters, Windows} from "../src/Parameters.sol";
 import {Base} from "./Base.sol";
 
 contract StakeTest is Base {
+    /// The tests are the auditor.
+    function deploy() internal override {
+        super.deploy();
+        registry = StakeRegistry(make("StakeRegistry", abi.encode(parameters, bwt, address(this))));
+    }
+
     bytes32 private constant ID = keccak256("relay");
     uint32 private constant RATE = 40_000;
     uint256 private constant STAKE = 100e18;

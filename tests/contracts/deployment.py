@@ -71,6 +71,8 @@ class Deployment:
     factory: Any
     registry: Any
     settlement: Any
+    proof: Any
+    emission: Any
     token: Any
     pool: Any
 
@@ -109,8 +111,13 @@ def deploy(w3: Web3, windows: tuple[int, ...] = LAB_WINDOWS, region: int = 1) ->
     factory = make("PoolFactory", bwt.address, sender)
     registry = make("StakeRegistry", parameters.address, bwt.address, sender)
     settlement = make("Settlement", parameters.address, bwt.address, factory.address)
-    d = Deployment(w3, sender, parameters, bwt, factory, registry, settlement, None, None)
+    proof = make("BandwidthProof", parameters.address, bwt.address, registry.address)
+    wired = (parameters, registry, proof, settlement, factory)
+    emission = make("Emission", *(contract.address for contract in wired))
+    d = Deployment(w3, sender, parameters, bwt, factory, registry, settlement, proof, emission, None, None)
     d.send(factory.functions.connectSettlement(settlement.address))
+    d.send(registry.functions.setAuditor(proof.address))
+    d.send(factory.functions.connectEmission(emission.address))
     d.send(factory.functions.createRegion(region, "Bandwidth of region 1", "BW1", sender, 1_000_000 * ETHER))
     d.token = at("RegionToken", factory.functions.tokenOf(region).call())
     d.pool = at("LiquidityPool", factory.functions.poolOf(region).call())
