@@ -41,7 +41,7 @@ def test_deposit_to_claim(rig: Rig) -> None:
 
     for who, units in ((relay, 700), (other, 1024)):
         assert who.earnings()["cumulative_wei"] == str(units * NET_WEI)
-        rig.until(lambda who=who: int(who.earnings()["balance_wei"]), 40, "claim")
+        rig.until(lambda who=who, due=units * NET_WEI: int(who.earnings()["balance_wei"]) == due, 60, "claim")
         earned = who.earnings()
         assert earned["units"] == units
         assert earned["claimed_wei"] == earned["balance_wei"] == str(units * NET_WEI)
