@@ -163,6 +163,7 @@ class Sender:
     def __init__(self, fd, cells=320, gso=True):
         self.fd = fd
         self.gso = gso
+        self._able = True  # until a device or kernel refuses a run
         self.most = cells
         self.queued = 0
         self.refused = 0  # datagrams that the kernel would not take
@@ -186,6 +187,10 @@ class Sender:
         for i in range(cells):
             ffi.poke(p + i * _CONTROL_ROOM, cmsg)
             self._h32[i * _U32 + _NAMELEN] = 28
+
+    def offload(self, gso):
+        """Switch GSO on or off; it stays off where a run has been refused."""
+        self.gso = gso and self._able
 
     def put(self, address, size, name):
         """Queue `size` bytes at `address` for the sockaddr_in6 at `name`; flush when `queued` == `most`."""
@@ -261,7 +266,7 @@ class Sender:
 
     def _singly(self, m, cells):
         """Send a refused run as single datagrams."""
-        self.gso = False
+        self.gso = self._able = False
         at = m * _WORDS
         w = self._hw
         first = w[at + 2]

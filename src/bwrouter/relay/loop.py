@@ -49,6 +49,11 @@ class Loop:
         """Count one dropped packet under `reason` (a code of docs/protocol.md). Returns None."""
         self.drops[reason] = self.drops.get(reason, 0) + 1
 
+    def offload(self, on):
+        """Switch GRO and GSO on or off, as far as the kernel has them."""
+        self.rx.offload(on)
+        self.tx.offload(on)
+
     # -- the path of a packet --------------------------------------------------
 
     def receive(self):

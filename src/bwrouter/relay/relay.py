@@ -16,7 +16,7 @@ from .setup import Setup
 
 IDLE_SECONDS = 120  # a circuit without a cell for so long is closed
 FREE_MOST = 64  # control cells a second that are not charged
-OFFLOAD_KBPS = 150000  # from here on a run of 64 KiB is under 4 ms of the uplink: GRO pays
+OFFLOAD_KBPS = 150000  # from here on a run of 64 KiB is under 4 ms of the uplink: GRO and GSO pay
 LOW_UNITS = 2  # below so many paid units left a CREDIT goes out unasked
 
 
@@ -86,7 +86,7 @@ class Relay:
     def on_rate(self, message, fd):
         self.pacer.update(message["kbps"], message.get("reason", ""))
         if self.loop is not None:
-            self.loop.rx.offload(self.pacer.rate >= (OFFLOAD_KBPS * 4 // 5 if self.loop.rx.gro else OFFLOAD_KBPS))
+            self.loop.offload(self.pacer.rate >= (OFFLOAD_KBPS * 4 // 5 if self.loop.rx.gro else OFFLOAD_KBPS))
 
     def on_opened(self, message, fd):
         c = self.ledger.opened(message)
