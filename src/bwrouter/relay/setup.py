@@ -1,5 +1,7 @@
 """Building circuits: answering CREATE, and extending to the next hop (protocol sections 3 to 5)."""
 
+import gc
+
 from ..platform import clock, ffi, net, sodium
 from ..wire import address, handshake, noise
 from ..wire import descriptor as D
@@ -10,6 +12,7 @@ from .budget import Budget
 RETRY_MS = 1000
 TRIES = 3
 ANSWER_MS = 4000  # for so long, at least, a repeated CREATE is answered again
+ANSWERS_MOST = 32
 SEEN_MOST = 4096  # ephemeral keys remembered against replayed CREATEs, in two generations
 
 
@@ -63,14 +66,18 @@ class Setup:
         if verdict != "yes":
             return self.count(verdict)
         start = clock.us()
-        c = self._answer(packet, noise1, sockaddr)
+        try:
+            c = self._answer(packet, noise1, sockaddr)
+        except MemoryError:
+            gc.collect()
+            c = self.count("memory")
         self.budget.spend(clock.diff(clock.us(), start))
         return c
 
     def _answer(self, packet, noise1, sockaddr):
         """Do the handshake of a CREATE that was admitted."""
         ephemeral = noise1[:32]
-        if ephemeral in self._seen or ephemeral in self._seen_before:
+        if ephemeral[:8] in self._seen or ephemeral[:8] in self._seen_before:
             # The initiator repeats a CREATE whose answer got lost: say the same again, to the same address only.
             before = self._answers.get(ephemeral)
             if before is not None and before[1] == sockaddr:
@@ -86,10 +93,10 @@ class Setup:
             return self.count("create-version")
         if clock.is_set() and abs(clock.unix() - when) > S.CLOCK_SKEW:
             return self.count("create-time")
-        self._remember(ephemeral)
-        c = self.table.add(origin, min(flags & 3, 2))
-        if c is None:
+        if self.table.full():
             return self.count("table-full")
+        self._remember(ephemeral[:8])
+        c = self.table.add(origin, min(flags & 3, 2))
         noise2 = responder.write(handshake.payload2(clock.unix()))
         forward, backward = responder.keys
         k = c.k
@@ -100,7 +107,8 @@ class Setup:
         ffi.poke(k + C.P_ADDR, sockaddr)
         C.set_prev(c, packet[8:16])
         reply = handshake.created(reply_obf, packet[8:16], c.own_cid, link_key, noise2, len(packet))
-        self._answers[ephemeral] = (reply, sockaddr)
+        if len(self._answers) < ANSWERS_MOST:
+            self._answers[ephemeral] = (reply, sockaddr)
         self.send(reply, sockaddr)
         return c
 
