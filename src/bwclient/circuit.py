@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bwrouter.platform import arena, ffi, mmsg, net, sodium
 from bwrouter.platform.sodium import SHORTHASH, CryptoError
 from bwrouter.wire import address, cell, handshake, noise
 from bwrouter.wire import sizes as S
 from bwrouter.wire.descriptor import Descriptor
-from bwrouter.wire.replay import Window
+from bwrouter.wire.replay import Windows
 
 from .meter import HopMeter, TicketSource
 
@@ -21,11 +20,19 @@ _UNCHARGED = (S.PAY, S.PING, S.DESTROY)
 
 
 _POOL: list[arena.Pool] = []
+_WINDOWS: list[Windows] = []
+_CIRCUITS = 256
+
+
+def _windows() -> Windows:
+    if not _WINDOWS:
+        _WINDOWS.append(Windows(_CIRCUITS * S.HOPS_MAX))
+    return _WINDOWS[0]
 
 
 def _blocks() -> arena.Pool:
     if not _POOL:
-        _POOL.append(arena.Pool(1024, 256))
+        _POOL.append(arena.Pool(1024, _CIRCUITS))
     return _POOL[0]
 
 
@@ -47,7 +54,7 @@ class Hop:
     meter: HopMeter
     k_forward: int = 0
     k_backward: int = 0
-    window: Window = field(default_factory=lambda: Window(array("H", bytes(S.WINDOW_BITS // 8))))
+    window: int = 0
     initiator: noise.Initiator | None = None
     ready: bool = False
 
@@ -89,7 +96,7 @@ class Circuit:
             raise CircuitError(0, "too many circuits at a time")
         self.hops = [
             Hop(d, labels[i], os.urandom(S.LINK_KEY), HopMeter(d.region, source), self.block + 64 * i,
-                self.block + 64 * i + 32)
+                self.block + 64 * i + 32, _windows().take_one())
             for i, d in enumerate(path)
         ]  # fmt: skip
         first = self.hops[0]
@@ -112,6 +119,8 @@ class Circuit:
     def close(self) -> None:
         """Wipe the keys. The circuit must not be used any more."""
         if self.block:
+            for hop in self.hops:
+                _windows().give(hop.window)
             _blocks().give(self.block)
             self.block = 0
 
@@ -239,9 +248,9 @@ class Circuit:
                 continue
             if hop.origin != origin:
                 return self._dropped("origin")
-            if not hop.window.fresh(number):
+            if not _windows().fresh(hop.window, number):
                 return self._dropped("replay")
-            hop.window.take(number)
+            _windows().take(hop.window, number)
             for j in range(i + 1):
                 if j < i or command in (S.DATA, S.PAD):
                     self.hops[j].meter.used_bytes += whole << self.priority

@@ -64,7 +64,7 @@ class Ledger:
             t = Ticket(serial, fields)
             if t.id in self.open:
                 raise T.BadPayment("ticket in use")
-            c.tickets.append(t)
+            c.tickets = c.tickets + (t,)
             self.open[t.id] = (t, c)
             self.tell(t.open_message())
         else:

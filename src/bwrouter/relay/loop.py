@@ -72,6 +72,9 @@ class Loop:
         forward = self.table.forward
         backward = self.table.backward
         mask = self.table.mask
+        windows = self.table.windows
+        following = windows.u32
+        names = self.table.words
         obf = self._scratch
         mac = obf + 64
         seen = bytes_in = bytes_out = sent = 0
@@ -100,7 +103,7 @@ class Loop:
                     if d[3] or number >= 1073741824:
                         self.count("counter")
                         continue
-                    if number != w.next and not w.fresh(number):
+                    if number != following[w] and not windows.fresh(w, number):
                         self.count("replay")
                         continue
                     k = c.k
@@ -109,10 +112,10 @@ class Loop:
                     if DECRYPT(a + 24, 0, 0, a + 24, n - 24, a + 8, 9, a + 4, k):
                         self.count("tag")
                         continue
-                    if number == w.next:
-                        w.next = number + 1
+                    if number == following[w]:
+                        following[w] = number + 1
                     else:
-                        w.take(number)
+                        windows.take(w, number)
                     left = c.left - (n << c.priority)
                     n -= 17
                     command = contents[i][n]
@@ -148,11 +151,11 @@ class Loop:
                     if number >= 1073741824 or h7 & 0x1FFF or self._h[i][6] or origin == 0 or origin == c.origin:
                         self.count("counter")
                         continue
-                    w = c.back[origin] or self.table.back_window(c, origin)
-                    if w is None or n > 1455:
-                        self.count("memory" if w is None else "size")
+                    w = names[c.back + origin] or self.table.back_window(c, origin)
+                    if not w or n > 1455:
+                        self.count("size" if w else "memory")
                         continue
-                    if number != w.next and not w.fresh(number):
+                    if number != following[w] and not windows.fresh(w, number):
                         self.count("replay")
                         continue
                     left = c.left - (n + 17 << c.priority)
@@ -161,10 +164,10 @@ class Loop:
                         continue
                     c.left = left
                     # The window moves before the layer is sealed: no second cell is ever sealed under this counter.
-                    if number == w.next:
-                        w.next = number + 1
+                    if number == following[w]:
+                        following[w] = number + 1
                     else:
-                        w.take(number)
+                        windows.take(w, number)
                     contents[i][n] = 1
                     d[1] = 0
                     d[4] = 1

@@ -122,8 +122,9 @@ class Relay:
     def on_command(self, c, command, payload, size):
         """A cell for this hop, other than RELAY and DATA."""
         if command in (S.PAY, S.PING, S.DESTROY):
-            c.free += 1
-            if c.free > FREE_MOST and not self.charge(c, size):
+            i = self.table.index(c)
+            self.table.free[i] = min(255, self.table.free[i] + 1)
+            if self.table.free[i] > FREE_MOST and not self.charge(c, size):
                 return None
         elif not self.charge(c, size):
             return None
@@ -141,8 +142,8 @@ class Relay:
 
     def do_extend(self, c, payload):
         code = self.setup.extend(c, payload)
-        if code == S.E_EXTENDED and c.extended is not None and not self.setup.other_next(c, payload):
-            self.loop.originate(c, S.EXTENDED, c.extended)
+        if code == S.E_EXTENDED and not self.setup.other_next(c, payload):
+            self.loop.originate(c, S.EXTENDED, ffi.peek(c.k + C.MESSAGE2, S.NOISE2))
         elif code:
             self.loop.count("extend-" + str(code))
             self.error(c, code, S.EXTEND)
@@ -204,11 +205,13 @@ class Relay:
         for c in self.setup.tick():
             self.error(c, S.E_NO_ANSWER, S.EXTEND)
         for c in list(self.table.all):
-            c.free = 0
-            c.idle = 0 if c.stirred() else c.idle + 1
-            if c.idle > IDLE_SECONDS:
+            i = self.table.index(c)
+            self.table.free[i] = 0
+            idle = 0 if self.table.stirred(c) else self.table.idle[i] + 1
+            self.table.idle[i] = idle
+            if idle > IDLE_SECONDS:
                 self.close(c)
-            elif c.idle < 2 and c.tickets and c.left < (LOW_UNITS + S.GRACE_UNITS) * S.UNIT:
+            elif idle < 2 and c.tickets and c.left < (LOW_UNITS + S.GRACE_UNITS) * S.UNIT:
                 self.send_credit(c)
         if self.exit is not None:
             self.exit.tick()

@@ -106,7 +106,7 @@ class Setup:
         ffi.poke(k + C.P_MAC_B, handshake.backward_mac_key(link_key))
         ffi.poke(k + C.P_ADDR, sockaddr)
         C.set_prev(c, packet[8:16])
-        reply = handshake.created(reply_obf, packet[8:16], c.own_cid, link_key, noise2, len(packet))
+        reply = handshake.created(reply_obf, packet[8:16], ffi.peek(k + C.OWN_CID, 8), link_key, noise2, len(packet))
         if len(self._answers) < ANSWERS_MOST:
             self._answers[ephemeral] = (reply, sockaddr)
         self.send(reply, sockaddr)
@@ -137,21 +137,21 @@ class Setup:
         where = self._reach(d)
         if where is None:
             return S.E_ADDRESS
-        c.next_cid = self.table.new_cid(self.table.backward, c)
+        cid = self.table.new_cid(self.table.backward, c, C.NEXT_CID)
         c.next = C.NEXT_WAITING
         k = c.k
         ffi.poke(k + C.N_OBF, d.obf)
-        ffi.poke(k + C.N_MAC_F, link_key)
+        ffi.poke(k + C.LINK, link_key)
         ffi.poke(k + C.N_MAC_B, handshake.backward_mac_key(link_key))
         ffi.poke(k + C.N_ADDR, where)
-        c.extend = Pending((d.obf, c.next_cid, noise1), where, link_key)
+        c.extend = Pending((d.obf, cid, noise1), where, link_key)
         self.pending.append(c)
         self._try(c)
         return 0
 
     def other_next(self, c, payload):
         """Whether an EXTEND names another link key than the one that `c` was extended with."""
-        return payload[S.DESCRIPTOR : S.DESCRIPTOR + S.LINK_KEY] != ffi.peek(c.k + C.N_MAC_F, S.LINK_KEY)
+        return payload[S.DESCRIPTOR : S.DESCRIPTOR + S.LINK_KEY] != ffi.peek(c.k + C.LINK, S.LINK_KEY)
 
     def _reach(self, d):
         """sockaddr of the descriptor's first address that may be spoken to, or None."""
@@ -179,7 +179,7 @@ class Setup:
             return self.count("created-malformed")
         C.set_next(c, packet[8:16])
         c.next = C.NEXT_READY
-        c.extended = value
+        ffi.poke(c.k + C.MESSAGE2, value)
         c.extend = None
         self.pending.remove(c)
         return value
@@ -194,7 +194,7 @@ class Setup:
         for c in self.pending[:8]:
             p = c.extend
             head = sodium.stream_xor(p.packet_args[0], nonce, raw)
-            if head[:8] == c.next_cid:
+            if head[:8] == p.packet_args[1]:
                 value = handshake.open_cookie(head + packet[S.HEADER :], p.packet_args[0])
                 if value is not None and p.tries < TRIES:
                     self._try(c, value)
@@ -223,7 +223,6 @@ class Setup:
         """Undo an EXTEND that is under way."""
         if c.extend is not None:
             self.pending.remove(c)
-            self.table.drop_cid(self.table.backward, c.next_cid)
-            c.next_cid = None
+            self.table.drop_cid(self.table.backward, c, C.NEXT_CID)
             c.extend = None
             c.next = C.NEXT_NONE

@@ -1,20 +1,24 @@
 """The replay window against the cases that RFC 6479 implementations test, and against a plain set."""
 
-from bwrouter.platform import arena, ffi
 from bwrouter.wire import sizes as S
-from bwrouter.wire.replay import Window
+from bwrouter.wire.replay import Windows
 
 T = S.WINDOW + 1
 
 
+ALL = Windows(16)
+
+
 def window():
-    return Window(ffi.u16(arena.take(4096), S.WINDOW_BITS // 16))
+    i = ALL.take_one()
+    assert i
+    return i
 
 
 def accept(w, n):
-    if not w.fresh(n):
+    if not ALL.fresh(w, n):
         return False
-    w.take(n)
+    ALL.take(w, n)
     return True
 
 
@@ -51,6 +55,22 @@ def test_far_jumps_forget_the_past():
         assert accept(w, n) and not accept(w, n)
         if n > 2000:
             assert accept(w, n - 500) and not accept(w, n - 500)
+
+
+def test_windows_are_separate_and_come_back_clean():
+    own = Windows(3)
+    a = own.take_one()
+    b = own.take_one()
+    c = own.take_one()
+    assert own.take_one() == 0 and 0 not in (a, b, c)
+    for n in (0, 1, 7, 3000, 2999):
+        own.take(b, n)
+    assert own.fresh(a, 0) and own.fresh(c, 2999) and not own.fresh(b, 2999)
+    own.give(b)
+    again = own.take_one()
+    assert again == b and own.fresh(b, 0) and own.fresh(b, 2999)
+    own.take(b, 10)
+    assert own.fresh(b, 9) and own.fresh(b, 7) and not own.fresh(b, 10)
 
 
 def test_against_a_set():
