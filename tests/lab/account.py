@@ -119,7 +119,7 @@ class Accountant:
         for watcher in self.pool.watchers.values():
             watcher.ask()
         for name, watcher in self.pool.watchers.items():
-            if watcher.stop():
-                raise Refused(f"the capture of {name} failed: {watcher.tail()}")
+            if status := watcher.stop():
+                raise Refused(f"the capture of {name} ended with {status}: {watcher.tail()}")
             self.pool.processes.started.remove(watcher)
             self.facts.links[name] = json.loads(self.pool.report(name).read_text())

@@ -204,7 +204,7 @@ class Pool:
             report.parent.mkdir(parents=True, exist_ok=True)
             self.python(
                 f"household-{node.name}", node, "tests.lab.household", "upload", "--to", self.lab.nodes["sink"].v4,
-                "--report", str(report), "--seed", str(seed), "--burst-kb", "1000", "--gap", "1:4", ns=node.lan_ns,
+                "--report", str(report), "--seed", str(seed), "--burst-kb", "1000", "--gap", "3:9", ns=node.lan_ns,
             )  # fmt: skip
 
     # -- gateway, chain, money ---------------------------------------------------------------------------------
@@ -358,6 +358,11 @@ class Pool:
         self.target.unlink(missing_ok=True)
         if self.file:
             self.file.path.unlink(missing_ok=True)
+
+
+def leftover_files(folder: Path, most: int = 8 << 20) -> list[Path]:
+    """Files of a run that are too large to be logs or state."""
+    return [p for p in folder.rglob("*") if p.is_file() and p.stat().st_size > most]
 
 
 def fresh_folder() -> None:

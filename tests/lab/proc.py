@@ -33,6 +33,7 @@ class Process:
     argv: list[str]
     log: Path
     popen: subprocess.Popen[bytes]
+    asked: bool = False
     usage: Usage = field(default_factory=lambda: Usage(0.0, 0, 0))
 
     @property
@@ -72,9 +73,10 @@ class Process:
         return self.popen.wait()
 
     def ask(self) -> None:
-        """SIGTERM: children are the process's own to end."""
+        """SIGTERM, once: children are the process's own to end."""
         self.sample()
-        if self.alive():
+        if not self.asked and self.alive():
+            self.asked = True
             self.popen.terminate()
 
 

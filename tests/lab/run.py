@@ -29,7 +29,7 @@ from tests.lab.view import Row, Scene, View
 
 RANGES = {"RUN_SECONDS": (60, 10, 86_400), "RUN_BYTES": (64 << 20, 1, 4 << 30)}
 OWNER = os.getpid()
-MARKS = {True: "✓", False: "✗", None: "–"}
+MARKS = {True: "✓", False: "✗"}
 FAILURES = (Refused, net.LabError, chain.ChainError, requests.RequestException, TimeoutError, OSError)
 
 
@@ -160,8 +160,11 @@ def summary(facts: Facts, verdicts: list[Check], why: str, seconds: float) -> No
                 f"{(hop.balance - hop.before) / 1e18:.6f}  {cpu:>4.1f}  {hop.rss_kb:>5}"
             )
         print("paid, redeemed: units of 64 KiB; CPU: ms for each MB of the file; RSS: kB\n")
-    for check in verdicts:
-        print(f"{MARKS[check.ok]} {check.name:<11} {check.told}")
+    missed = [check.name for check in verdicts if check.ok is None]
+    if missed:
+        print(f"– not reached: {', '.join(missed)}")
+    for check in (c for c in verdicts if c.ok is not None):
+        print(f"{MARKS[bool(check.ok)]} {check.name:<11} {check.told}")
     if why:
         print(f"\n✗ {why}")
     print()

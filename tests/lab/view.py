@@ -141,5 +141,5 @@ class View:
         while not self._done.wait(PLAIN_EVERY):
             s = self.scene
             load = "  ".join(f"{r.name} {r.mbps:.1f} Mbit/s" for r in s.rows if r.hop)
-            if s.got:
+            if 0 < s.got < s.size:
                 print(f"{s.elapsed:5.1f} s    {mib(s.got)} of {mib(s.size)}, {s.mbps:.1f} Mbit/s   {load}", flush=True)
