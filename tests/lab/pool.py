@@ -289,12 +289,17 @@ class Pool:
 
     def start_buyer(self) -> None:
         """The client swaps, deposits, takes tickets, builds the circuit and its TUN."""
-        folder = RUN / "buyer"
-        config = write_json(folder / "config.json", self.buyer_settings())
-        (folder / "wallet.key").write_text(self.buyer_key[2:] + "\n")
+        config = write_json(RUN / "buyer" / "config.json", self.buyer_settings())
+        self.save_wallet()
         argv = ("bwclient", "up", "--config", str(config))
         self.client = self.python("client", self.lab.nodes["buyer"], *argv)
         self.wait("circuit", lambda: self.client_status().get("state") == "up", 30, by=self.client)
+
+    def save_wallet(self) -> None:
+        """The buyer's key, where its settings say."""
+        file = Path(self.buyer_settings()["wallet_key_file"])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(self.buyer_key[2:] + "\n")
 
     def buyer_settings(self) -> dict[str, Any]:
         folder = RUN / "buyer"
