@@ -79,6 +79,11 @@ test-fast: setup ## all tests but those marked slow (lab, faults, browser, qemu)
 test-cpu: $(VENV) build/micropython/$(ARCH)/.done ## the unit tests under MicroPython of another CPU, in qemu-user; ARCH as above
 	@MICROPYTHON=build/micropython/$(ARCH)/micropython exec $(PYTHON) -m pytest -k micropython tests/unit $(T)
 
+.PHONY: fuzz-wire
+SECONDS_OF_FUZZ = $(if $(filter environment command,$(origin SECONDS)),$(SECONDS),60)
+fuzz-wire: need-root setup ## parsers and live relays under a fuzzer for SECONDS (60); CELLS=N: until N cells; needs root
+	@exec $(PYTHON) -m tests.fuzz.wire --seconds $(SECONDS_OF_FUZZ) $(if $(CELLS),--cells $(CELLS))
+
 .PHONY: lint
 lint: $(VENV) $(NODE) | $(APT) ## ruff, mypy, shellcheck, eslint, solhint, forge fmt
 	@scripts/lint.sh

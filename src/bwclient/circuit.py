@@ -16,7 +16,7 @@ from bwrouter.wire.replay import Windows
 
 from .meter import HopMeter, TicketSource
 
-_UNCHARGED = (S.PAY, S.PING, S.DESTROY)
+_UNCHARGED = (S.PAY, S.PING, S.PONG, S.DESTROY)
 
 
 _POOL: list[arena.Pool] = []

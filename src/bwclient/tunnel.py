@@ -271,6 +271,8 @@ class Tunnel:
             self.inner_v4 = net.ip_text(payload[16:20])
             self.inner_v6 = net.ip_text(payload[20:36])
             self.mtu = min(int.from_bytes(payload[36:38], "little"), S.INNER_MTU)
+        elif command == S.PING:  # the hop wants to know whether we hear at the address that we speak from now
+            self._control(hop, S.PONG, payload[:8])
         elif command == S.ERROR and len(payload) >= 2:
             # An old answer to a repeated EXTEND is no failure of the hop that has been reached since.
             if not (payload[1] == S.EXTEND and hop + 1 < len(c.hops) and c.hops[hop + 1].ready):

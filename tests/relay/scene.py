@@ -110,6 +110,10 @@ class RelayProcess:
     def _send(self, message: dict[str, Any], fd: int = -1) -> None:
         self.socket.send(str(self.run_dir / "relay.sock"), json.dumps(message).encode(), fd)
 
+    def verdict(self, message: dict[str, Any]) -> bool | None:
+        """What the gateway says of the ticket in an `open` message."""
+        return self.accept
+
     def pump(self) -> None:
         """Answer what the relay says, as an agent does."""
         while True:
@@ -122,8 +126,9 @@ class RelayProcess:
                     {"t": "hello", "static": self.static.hex(), "obf": self.obf.hex(), "lan": ["192.168.1.0/24"],
                      "gateway_keys": [self.scene.gateway_key.hex()], "own_v4": self.ip, "exit": self.exit}, self.tun,
                 )  # fmt: skip
-            elif m["t"] == "open" and self.accept is not None:
-                self._send({"t": "opened", "id": m["id"], "ok": self.accept, "units": m["units"], "code": "forged"})
+            elif m["t"] == "open" and self.verdict(m) is not None:
+                ok = self.verdict(m)
+                self._send({"t": "opened", "id": m["id"], "ok": ok, "units": m["units"], "code": "forged"})
             elif m["t"] == "meter":
                 self.redeemed[m["id"]] = m["index"]
                 self._send({"t": "redeemed", "id": m["id"], "index": m["index"]})

@@ -11,6 +11,7 @@ from ..wire import sizes as S
 from ..wire import ticket as T
 
 _LEFT_MAX = 1 << 29  # small ints on 32-bit CPUs
+ASKED_MOST = 8  # tickets of one circuit that wait for the gateway's word
 
 
 class Ticket:
@@ -39,6 +40,12 @@ class Ticket:
         }  # fmt: skip
 
 
+class _Refused:
+    """Stands in a circuit's list for every ticket that was refused: what strangers make up costs no memory."""
+
+    state = -1
+
+
 def _hex(raw):
     return binascii.hexlify(raw).decode()
 
@@ -49,10 +56,11 @@ def _grant(c, units):
 
 
 class Ledger:
-    """Every ticket of the relay that is not settled yet. `tell` sends one message to the agent."""
+    """Every ticket of the relay that is not settled yet, at most `most`. `tell` sends one message to the agent."""
 
-    def __init__(self, tell):
+    def __init__(self, tell, most=1024):
         self.tell = tell
+        self.most = most
         self.open = {}  # id -> (ticket, circuit or None)
 
     def pay(self, c, payload):
@@ -61,12 +69,7 @@ class Ledger:
         if serial < len(c.tickets):
             t = c.tickets[serial]
         elif serial == len(c.tickets) and fields is not None:
-            t = Ticket(serial, fields)
-            if t.id in self.open:
-                raise T.BadPayment("ticket in use")
-            c.tickets = c.tickets + (t,)
-            self.open[t.id] = (t, c)
-            self.tell(t.open_message())
+            t = self._new(c, serial, fields)
         else:
             raise T.BadPayment("serial")
         if t.state < 0:
@@ -79,6 +82,20 @@ class Ledger:
         else:
             t.held += gained
         return True
+
+    def _new(self, c, serial, fields):
+        """A circuit's next ticket: asked about at the gateway, bounded in number before anybody has vouched for it."""
+        if serial >= S.SERIALS_MAX:
+            raise T.BadPayment("serials")
+        if len(self.open) >= self.most or sum([t.state == 0 for t in c.tickets]) >= ASKED_MOST:
+            raise T.BadPayment("waiting")
+        t = Ticket(serial, fields)
+        if t.id in self.open:
+            raise T.BadPayment("ticket in use")
+        c.tickets = c.tickets + (t,)
+        self.open[t.id] = (t, c)
+        self.tell(t.open_message())
+        return t
 
     def opened(self, message):
         """The agent's answer to an open. Returns the circuit whose CREDIT is due, or None."""
@@ -95,8 +112,9 @@ class Ledger:
                 self.tell(t.meter_message(True))
         else:
             t.state = -1
-            t.held = 0
             del self.open[t.id]
+            if c is not None:
+                c.tickets = tuple([_Refused if x is t else x for x in c.tickets])
         return c
 
     def redeemed(self, message):
@@ -115,7 +133,9 @@ class Ledger:
             if t.state < 0:
                 continue
             t.closed = True
-            if t.id in self.open:
+            if t.state == 0 and t.meter.index == 0:
+                self.open.pop(t.id, None)  # nothing was paid with it
+            elif t.id in self.open:
                 self.open[t.id] = (t, None)
             if t.state == 1:
                 self.tell(t.meter_message(True))
@@ -123,10 +143,9 @@ class Ledger:
     def credit(self, c):
         """Payload of a CREDIT for `c`."""
         opened = refused = 0
-        for t in c.tickets:
-            if t.serial < 32:
-                opened |= (t.state == 1) << t.serial
-                refused |= (t.state < 0) << t.serial
+        for serial in range(len(c.tickets)):
+            opened |= (c.tickets[serial].state == 1) << serial
+            refused |= (c.tickets[serial].state < 0) << serial
         return T.pack_credit(c.used(), c.paid, opened, refused)
 
     def repeat(self):

@@ -16,7 +16,8 @@ NONE = 0
 BUCKETS = 1
 CONSTANT = 2
 SIZES = (128, 384, 640, 1024)  # of padded payloads, and the MTU
-KEEP = 64  # packets that wait for their turn in constant padding
+KEEP = 64  # packets that wait for their turn in constant padding, of one session
+KEEP_ALL = 128  # and of all sessions
 ORPHAN_SECONDS = 120  # a session without a circuit lives so long, for RESUME
 
 
@@ -52,21 +53,19 @@ class Session:
         self.last4 = b""  # last destination that was allowed
         self.last6 = b""
 
-    def keep(self, packet):
-        if len(self.kept) < KEEP:
-            self.kept.append(packet)
-
 
 class Exit:
-    """Sessions over one TUN. `count(name)` counts a drop."""
+    """Sessions over one TUN, at most `most` of them. `count(name)` counts a drop."""
 
-    def __init__(self, fd, own, count, mtu=S.INNER_MTU):
+    def __init__(self, fd, own, count, mtu=S.INNER_MTU, most=1024):
         self.fd = fd
         self.own = own
         self.count = count
         self.mtu = mtu
         self.by_index = {}
         self.by_key = {}
+        self.most = most
+        self.waiting = 0  # packets kept, of all sessions
         self._next = 2
 
     def resume(self, circuit, payload):
@@ -79,7 +78,7 @@ class Exit:
         s = self.by_key.get(key) or circuit.session
         known = s is not None
         if s is None:
-            index = self._free_index()
+            index = self._free_index() if self._make_room() else 0
             if not index:
                 return None
             s = Session(index, circuit)
@@ -87,6 +86,8 @@ class Exit:
             self.by_key[s.key] = s
         if s.circuit is not circuit and s.circuit is not None:
             s.circuit.session = None
+        if circuit.session is not None and circuit.session is not s:
+            self.drop(circuit.session)  # a circuit has one session; one that nothing leads to would stay for ever
         s.circuit = circuit
         s.orphan = 0
         circuit.session = s
@@ -96,10 +97,37 @@ class Exit:
         return s.key + s.v4 + s.v6 + struct.pack("<HH", self.mtu, 0 if known else 1)
 
     def leave(self, circuit):
-        """The circuit ends; its session waits for another one."""
-        if circuit.session is not None:
-            circuit.session.circuit = None
-            circuit.session = None
+        """The circuit ends; its session waits for another one, if the circuit has paid for anything."""
+        s = circuit.session
+        if s is not None:
+            circuit.session = s.circuit = None
+            if not circuit.paid:
+                self.drop(s)
+
+    def _make_room(self):
+        """Whether there is room for a session; the one that has waited longest without a circuit goes first."""
+        if len(self.by_index) < self.most:
+            return True
+        oldest = None
+        for s in self.by_index.values():
+            if s.circuit is None and (oldest is None or s.orphan > oldest.orphan):
+                oldest = s
+        if oldest is not None:
+            self.drop(oldest)
+        return oldest is not None
+
+    def keep(self, session, packet):
+        """Let a packet wait for its turn in constant padding."""
+        if len(session.kept) < KEEP and self.waiting < KEEP_ALL:
+            session.kept.append(packet)
+            self.waiting += 1
+
+    def take(self, session):
+        """The packet whose turn it is, b"" when none waits."""
+        if not session.kept:
+            return b""
+        self.waiting -= 1
+        return session.kept.pop(0)
 
     def tick(self):
         """Once a second: end sessions that nobody resumed."""
@@ -143,6 +171,8 @@ class Exit:
         """End a session for good."""
         self.by_index.pop(session.index, None)
         self.by_key.pop(session.key, None)
+        self.waiting -= len(session.kept)
+        session.kept = []
 
     def send(self, session, a, b, at, size):
         """Write the inner packet of at most `size` bytes that begins at index `at` of slot view `b` (address `a` +

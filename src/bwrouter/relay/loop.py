@@ -3,7 +3,9 @@
 `receive` is long on purpose: a call costs MicroPython as much as ten plain steps, and every cell goes through here.
 """
 
-from ..platform import arena, ffi, mmsg, net
+import os
+
+from ..platform import arena, ffi, mmsg, net, sodium
 from ..platform.sodium import DECRYPT, ENCRYPT, SHORTHASH, STREAM_XOR
 from ..wire import cell
 from ..wire import sizes as S
@@ -37,6 +39,7 @@ class Loop:
         # One small block of the arena: our obfuscation key and a link MAC to compare with.
         self._scratch = arena.take(4096)
         ffi.poke(self._scratch, obf_key)
+        self._roam_key = os.urandom(16)
         self.drops = {}
         self.cells_in = 0
         self.cells_out = 0
@@ -103,6 +106,10 @@ class Loop:
                     if d[3] or number >= 1073741824:
                         self.count("counter")
                         continue
+                    # Neither is under the tag: a changed bit there must not pass either.
+                    if d[4] or d[5] or _MEMCMP(a, c.k + 240, 8):
+                        self.count("unknown-circuit")
+                        continue
                     if number != following[w] and not windows.fresh(w, number):
                         self.count("replay")
                         continue
@@ -119,7 +126,7 @@ class Loop:
                     left = c.left - (n << c.priority)
                     n -= 17
                     command = contents[i][n]
-                    if command == 1 and left >= 0 and c.next == 2:
+                    if command == 1 and left >= 0 and c.next == 2 and n > 40:
                         c.left = left
                         d[0] = c.n0
                         d[1] = c.n1
@@ -208,9 +215,10 @@ class Loop:
         """An opened forward cell that is not simply relayed: 24 .. n - 1 is its payload, n + 17 was its size."""
         charge = n + 17 << c.priority
         if command == S.RELAY:
-            return self.count("unpaid" if c.left < charge else "no-next")
+            return self.count("unpaid" if c.left < charge else "size" if n < S.PACKET_MIN else "no-next")
         if command != S.DATA:
-            self._roam(c, self.rx.names + m * mmsg.NAME)
+            if _MEMCMP(self.rx.names + m * mmsg.NAME, c.k + C.P_ADDR, 28):
+                self._roam(c, command, a, n, self.rx.names + m * mmsg.NAME)
             return self.rare.on_command(c, command, ffi.peek(a + 24, n - 24), charge)
         if c.left < charge:
             return self.count("unpaid")
@@ -229,10 +237,23 @@ class Loop:
         else:
             self.rare.on_create(ffi.peek(a, n), ffi.peek(self.rx.names + m * mmsg.NAME, 28))
 
-    def _roam(self, c, name):
-        """The previous end may speak from elsewhere now: follow it (its cell has proved authentic)."""
-        if _MEMCMP(name, c.k + C.P_ADDR, 28):
-            ffi.poke(c.k + C.P_ADDR, ffi.peek(name, 28))
+    def _roam(self, c, command, a, n, name):
+        """The previous end speaks from elsewhere, in an authentic cell: follow it once it has shown that it hears.
+
+        A source address proves nothing, and who pays for a circuit could point it at a victim. The question is never
+        longer than the cell that raised it, and needs no memory.
+        """
+        where = ffi.peek(name, 28)
+        value = sodium.shorthash(self._roam_key, where + ffi.peek(c.k + C.OWN_CID, 8))
+        if command == S.PONG:
+            if ffi.peek(a + 24, n - 24) == value:
+                ffi.poke(c.k + C.P_ADDR, where)
+        elif n + S.LAYER >= S.PACKET_MIN + len(value):
+            i = self.slot()
+            ffi.poke(self._own[0][i] + 24, value)
+            size = self._seal(c, i, len(value), S.PING)
+            if size:
+                self.rare.send(ffi.peek(self._own[0][i], size), where)
 
     def _room(self):
         """How many packets to take at a time."""
@@ -299,9 +320,17 @@ class Loop:
 
     def seal_own(self, c, i, size, command):
         """Seal `size` payload bytes in own slot `i` as our own cell on `c` and queue it."""
+        n = self._seal(c, i, size, command)
+        if n:
+            self.tx.put(self._own[0][i], n, c.k + C.P_ADDR)
+            self.sent(1, n)
+
+    def _seal(self, c, i, size, command):
+        """Seal own slot `i`; the packet's size, or 0 when the circuit's counter is used up."""
         number = c.sent
         if number >= S.COUNTER_LIMIT:
-            return self.count("counter-limit")
+            self.count("counter-limit")
+            return 0
         c.sent = number + 1
         a = self._own[0][i]
         d = self._own[1][i]
@@ -319,8 +348,7 @@ class Loop:
         d[1] = c.p1
         SHORTHASH(a + 16, a, 16, k + 128)
         STREAM_XOR(a, a, 24, a + n - 12, k + 64)
-        self.tx.put(a, n, k + 176)
-        self.sent(1, n)
+        return n
 
     def from_tun(self):
         """Take packets from the exit's TUN towards their buyers. Returns how many."""
@@ -339,7 +367,7 @@ class Loop:
                 self.count("no-session")
             elif s.padding == exit.CONSTANT:
                 self._next_own = i
-                s.keep(ffi.peek(self._own[0][i] + 24, size))
+                ex.keep(s, ffi.peek(self._own[0][i] + 24, size))
             else:
                 self.deliver(c, i, exit.pad(s.padding, self._own[0][i] + 24, size, ex.mtu))
         return most
@@ -360,7 +388,7 @@ class Loop:
                 continue
             i = self.slot()
             a = self._own[0][i] + 24
-            packet = s.kept.pop(0) if s.kept else b""
+            packet = self.exit.take(s)
             ffi.poke(a, packet)
             size = exit.pad(exit.CONSTANT, a, len(packet), self.exit.mtu)
             if packet:
@@ -381,8 +409,8 @@ def _views(base, count):
 
 
 # `receive` writes these as numbers: a global name costs a dictionary look-up per use.
-assert (C.K_F, C.K_B, C.P_OBF, C.N_OBF, C.P_MAC_B, C.N_MAC_B, C.P_ADDR, C.N_ADDR) == (
-    0, 32, 64, 96, 128, 160, 176, 208,
+assert (C.K_F, C.K_B, C.P_OBF, C.N_OBF, C.P_MAC_B, C.N_MAC_B, C.P_ADDR, C.N_ADDR, C.OWN_CID) == (
+    0, 32, 64, 96, 128, 160, 176, 208, 240,
 )  # fmt: skip
 assert (S.PACKET_MIN, S.PACKET_MAX, S.COUNTER_LIMIT, S.RELAY, C.NEXT_READY, S.LAYER) == (41, 1472, 1 << 30, 1, 2, 17)
 assert cell.FORWARD == 0 and cell.BACKWARD == 1

@@ -41,7 +41,7 @@ class Relay:
                 "shutdown": self.on_shutdown,
             },
         )  # fmt: skip
-        self.ledger = Ledger(self.control.tell)
+        self.ledger = Ledger(self.control.tell, 2 * config["max_circuits"] + 64)
         self.poller = net.Poller([self.control.fd, -1, -1])
         self._second = clock.ms()
         self._seconds = 0
@@ -68,7 +68,7 @@ class Relay:
         self.setup.own = own
         if message.get("exit") and fd >= 0:
             if self.exit is None:
-                self.exit = Exit(fd, own, self.loop.count)
+                self.exit = Exit(fd, own, self.loop.count, most=2 * self.config["max_circuits"])
             else:
                 net.close(self.exit.fd)
                 self.exit.fd = fd
@@ -121,7 +121,7 @@ class Relay:
 
     def on_command(self, c, command, payload, size):
         """A cell for this hop, other than RELAY and DATA."""
-        if command in (S.PAY, S.PING, S.DESTROY):
+        if command in _FREE:
             i = self.table.index(c)
             self.table.free[i] = min(255, self.table.free[i] + 1)
             if self.table.free[i] > FREE_MOST and not self.charge(c, size):
@@ -153,8 +153,13 @@ class Relay:
             if self.ledger.pay(c, payload):
                 self.send_credit(c)
         except T.BadPayment as e:
-            self.loop.count("pay-" + str(e))
-            self.error(c, S.E_TICKET, S.PAY)
+            reason = str(e)
+            self.loop.count("pay-" + reason)
+            if reason in _CHEATING:
+                self.loop.originate(c, S.DESTROY, bytes([S.E_TICKET]))
+                self.close(c)
+            elif reason not in _LATER:
+                self.error(c, S.E_TICKET, S.PAY)
 
     def do_ping(self, c, payload):
         self.loop.originate(c, S.PONG, payload[:8])
@@ -171,8 +176,8 @@ class Relay:
     def do_destroy(self, c, payload):
         self.close(c)
 
-    def do_pad(self, c, payload):
-        pass
+    def do_nothing(self, c, payload):
+        """PAD; and PONG, which the loop has looked at."""
 
     def error(self, c, code, command):
         self.loop.originate(c, S.ERROR, bytes([code, command]))
@@ -273,5 +278,10 @@ class Relay:
 
 _COMMANDS = {
     S.EXTEND: Relay.do_extend, S.PAY: Relay.do_pay, S.PING: Relay.do_ping, S.RESUME: Relay.do_resume,
-    S.DESTROY: Relay.do_destroy, S.PAD: Relay.do_pad,
+    S.DESTROY: Relay.do_destroy, S.PAD: Relay.do_nothing, S.PONG: Relay.do_nothing,
 }  # fmt: skip
+_FREE = (S.PAY, S.PING, S.PONG, S.DESTROY)
+# No honest buyer sends these, and to find out costs up to 1024 hashes: there is no second try.
+_CHEATING = ("preimage", "index beyond the ticket")
+# Sent again later, these may do: a PAY before this one got lost, or the gateway is slow.
+_LATER = ("serial", "waiting")

@@ -90,7 +90,7 @@ TICKET_UNITS = (1024, 64)
 PAY_SHORT = 1 + 2 + 32
 PAY_FULL = PAY_SHORT + 8 + 32 + 64 + 2
 CREDIT_SIZE = 16
-SERIALS_MAX = 256
+SERIALS_MAX = 32  # tickets of one circuit: the bits of a CREDIT
 
 # Section 7: exit session
 RESUME_FORWARD = 16 + 1 + 1 + 2
