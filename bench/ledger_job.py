@@ -24,7 +24,7 @@ def milliseconds(work: object) -> float:
         count += 1
         spent = clock.diff(clock.us(), began)
         if spent >= SECONDS * 1000000:
-            return round(spent / count / 1000, 4)
+            return float(round(spent / count / 1000, 4))
 
 
 def deep_tree(levels: int) -> tuple[bytes, bytes, list[bytes]]:

@@ -219,6 +219,20 @@ def test_earnings_reach_the_wallet(gateway: GatewayProcess, agent: AgentProcess)
     assert earned["payout"].lower() == agent.status()["wallet"]
 
 
+def test_it_proves_stake_and_earnings_itself(gateway: GatewayProcess, agent: AgentProcess) -> None:
+    id = relay_id(agent)
+    earned = gateway.get("/v1/earnings/" + id)
+
+    def proved() -> dict[str, Any] | None:
+        found = agent.status().get("proved")
+        return found if found and int(found["cumulative_wei"]) == int(earned["cumulative_wei"]) else None
+
+    found = until("proof", proved, 60)
+    assert agent.status()["proof_error"] == ""
+    assert (found["state"], found["stake"]) == ("active", str(20 * 10**18)) and found["final"]
+    assert found["claimed_wei"] == earned["claimed_wei"]
+
+
 def test_sigterm_leaves_nothing(agent: AgentProcess) -> None:
     children = agent.children()
     assert agent.stop() == 0

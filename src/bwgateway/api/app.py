@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from bwgateway import __version__, metrics
-from bwgateway.api import bodies, directory, ledger, payment, register, service
+from bwgateway.api import bodies, directory, ledger, owner, payment, register, service
 from bwgateway.chain.answers import ChainError
 from bwgateway.gateway import Gateway
 from bwgateway.problems import Problem
@@ -37,7 +37,7 @@ def create(gateway: Gateway) -> FastAPI:
         redoc_url=None,
     )
     app.state.gateway = gateway
-    for module in (service, payment, directory, ledger, register):
+    for module in (service, payment, directory, ledger, register, owner):
         app.include_router(module.router)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -208,6 +208,45 @@ class Register(Body):
     permit_sig: Annotated[str, Field(pattern="^([0-9a-f]{130})?$", max_length=130)]
 
 
+class Decision(Body):
+    """A decision of a relay's owner about it: EIP-712, 65 bytes r, s, v, good until `deadline`."""
+
+    relay: Hex32
+    deadline: Time
+    sig: Hex65
+
+
+class SetPayout(Decision):
+    """EIP-712 `SetPayout`."""
+
+    payout: Address
+
+
+class SetRate(Decision):
+    """EIP-712 `SetRate`."""
+
+    rate_kbps: Annotated[int, Field(ge=1, le=2**32 - 1, examples=[40_000])]
+
+
+class Unstake(Decision):
+    """EIP-712 `Unstake`."""
+
+
+class ContractProof(BaseModel):
+    """EIP-1186: RLP nodes in hex from the root downward, of the contract's account and of each slot asked."""
+
+    account: list[str]
+    slots: list[list[str]]
+
+
+class Proofs(BaseModel):
+    """`header` is the RLP of the newest block's header. Slots: docs/architecture.md."""
+
+    header: str
+    registry: ContractProof
+    settlement: ContractProof
+
+
 class Registering(BaseModel):
     """The transaction that was sent; `mined` when it is in a block already."""
 

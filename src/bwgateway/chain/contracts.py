@@ -14,6 +14,7 @@ from web3 import AsyncWeb3
 from web3.exceptions import ContractLogicError, Web3Exception
 
 from bwgateway import metrics
+from bwgateway.chain import proofs
 from bwgateway.chain.answers import ChainError, Deposit, Ledger, Reverted, Stake
 from bwgateway.chain.anvil import Anvil, ChainDown
 from bwgateway.chain.artifacts import Addresses, Artifacts, revert_reason
@@ -158,6 +159,13 @@ class Contracts:
         )
         return [(entry["args"]["region"], entry["args"]["account"].lower()) for entry in logs]
 
+    async def proofs(self, relay: bytes, region: int, payout: bytes) -> dict[str, Any]:
+        """Header of the newest block and proofs of `proofs.slots` under it, for GET /v1/proofs."""
+        registry, settlement = proofs.slots(relay, bytes.fromhex(self.operator.address[2:]), region, payout)
+        accounts = [(self.addresses.registry, registry), (self.addresses.settlement, settlement)]
+        found = await self.ask(proofs.at_block(self.w3, await self.block(), accounts))
+        return {"header": found["header"], "registry": found["proofs"][0], "settlement": found["proofs"][1]}
+
     # --- transactions ---
 
     async def _send(self, purpose: str, contract: Any, name: str, arguments: list[Any]) -> bytes:
@@ -189,6 +197,11 @@ class Contracts:
             r["deadline"],
         )
         return await self._send(purpose, self._registry, "register", [registration, r["sig"], r["permit_sig"]])
+
+    async def decide(self, purpose: str, name: str, arguments: list[Any]) -> bytes:
+        """StakeRegistry.setPayout, setRate or unstake with the owner's signature."""
+        given = [AsyncWeb3.to_checksum_address(a) if isinstance(a, str) else a for a in arguments]
+        return await self._send(purpose, self._registry, name, given)
 
     async def post_root(self, region: int, epoch: int, root: bytes, total: int) -> bytes:
         """Settlement.postRoot."""

@@ -297,6 +297,8 @@ class Agent:
                 "refused": self.book.refused,
             },
             "earnings": state.get("earnings"),
+            "proved": state.get("proved"),
+            "proof_error": state.get("proof_error", ""),
             "exit": {
                 "enabled": self.exit is not None,
                 "error": self.exit.error if self.exit is not None else "",

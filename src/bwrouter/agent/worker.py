@@ -9,7 +9,7 @@ to the worker `{"t":"open","tickets":[...]}` and `{"t":"redeem","gateway":key,"i
 import json
 
 from ..platform import clock, http, net
-from . import publish, registration
+from . import proofs, publish, registration
 from .gateways import Gateways, Refused
 from .log import Log
 
@@ -17,6 +17,8 @@ STAKE_S = 60  # an active stake is looked at again after so long
 STAKE_WAIT_S = 2  # ... and one that is on its way
 REGISTER_S = 15  # between two attempts to register
 EARNINGS_S = 30
+PROVE_TRIES = 3
+PROVE_S = 600  # proofs are checked again after so long even if nothing changed: they take a second on a small CPU
 WAIT_MS = 500
 
 
@@ -35,6 +37,11 @@ class Worker:
         self._register_at = 0
         self._earnings_at = 0
         self._said = None
+        self.proved = None
+        self.proof_error = ""
+        self._heads = proofs.Heads()
+        self._proved_for = None
+        self._proved_at = 0
 
     def run(self):
         """Until the agent is gone."""
@@ -150,8 +157,29 @@ class Worker:
         self._earnings_at = now
         try:
             self.earnings = gateway.call("GET", "/v1/earnings/" + self.keys.relay.hex())
+            self._prove(gateway, now)
         except (Refused, http.HttpError) as error:
             self.log.debug("earnings: " + str(error))
+
+    def _prove(self, gateway, now):
+        """Check the gateway's words on stake and earnings against the chain's own proofs, when they changed."""
+        posted = self.earnings.get("posted")
+        words = [self.stake, self.earnings.get("claimed_wei"), posted and posted.get("root")]
+        if words == self._proved_for and now - self._proved_at < PROVE_S:
+            return
+        for _ in range(PROVE_TRIES):
+            try:
+                self.proved = prove(gateway, self.keys, self.stake, self.earnings, self._heads)
+                self.proof_error = ""
+                break
+            except (ValueError, KeyError, TypeError) as error:
+                # The chain may have moved between the two answers.
+                self.proved = None
+                self.proof_error = str(error)
+                self.stake = gateway.call("GET", "/v1/stake/" + self.keys.relay.hex())
+                self.earnings = gateway.call("GET", "/v1/earnings/" + self.keys.relay.hex())
+        self.log.change("proof", self.proof_error)
+        self._proved_for, self._proved_at = words, now
 
     # -- to the agent ----------------------------------------------------------------
 
@@ -162,6 +190,8 @@ class Worker:
             "stake_error": self.stake_error,
             "tx": self.tx,
             "earnings": self.earnings,
+            "proved": self.proved,
+            "proof_error": self.proof_error,
             "gateways": [
                 {
                     "url": g.url,
@@ -189,3 +219,35 @@ class Worker:
             clock.sleep_ms(50)
         self.log.error("the agent's first process does not read: a message is lost and will be asked for again")
         return False
+
+
+def prove(gateway, keys, stake, earnings, heads):
+    """What the chain proves of stake and earnings: {block, hash, state, stake, claimed_wei, cumulative_wei, final}.
+
+    Raises proofs.Unproved when a gateway's words are not borne out, Refused and HttpError.
+    """
+    region, payout = stake["region"], registration.address_bytes(stake["payout"], "payout")
+    path = "/v1/proofs/%s/%d/0x%s" % (keys.relay.hex(), region, payout.hex())
+    proved = proofs.verify(gateway.call("GET", path), gateway.info, keys.relay, region, payout)
+    heads.add(gateway.key, proved["block"], proved["hash"])
+    if heads.differ(gateway.key, proved["block"], proved["hash"]):
+        raise proofs.Unproved("head: block %d is another one at another gateway" % proved["block"])
+    shown = proved["stake"]
+    for name in ("owner", "payout", "stake", "region", "rate_kbps", "state"):
+        if str(shown[name]).lower() != str(stake.get(name)).lower():
+            what = (name, shown[name], stake.get(name))
+            raise proofs.Unproved("stake: %s is %s on chain, the gateway says %s" % what)
+    if int(shown["owner"][2:], 16) != int.from_bytes(keys.address, "big"):
+        raise proofs.Unproved("stake: the owner on chain is %s, not this router's wallet" % shown["owner"])
+    amount, final = 0, False
+    if earnings.get("posted"):
+        amount, final = proofs.earned(earnings["posted"], payout, proved)
+    return {
+        "block": proved["block"],
+        "hash": proved["hash"],
+        "state": shown["state"],
+        "stake": shown["stake"],
+        "claimed_wei": proved["claimed_wei"],
+        "cumulative_wei": str(amount),
+        "final": final,
+    }
