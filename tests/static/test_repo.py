@@ -13,7 +13,7 @@ DENIED_LICENCE = re.compile(
 )
 DENIED_NAMES = {"vyper", "titanoboa", "snekmate", "pyrevm"}
 # Packages whose metadata name no licence, each looked up by hand.
-LICENCE_BY_HAND: dict[str, str] = {}
+LICENCE_BY_HAND: dict[str, str] = {"atheris": "Apache-2.0"}
 
 MACHINE_PATH = re.compile(r"(?<![\w.$}{-])/(?:root|work|home/\w+|Users/\w+)/")
 REGISTRY_HOSTS = re.compile(
