@@ -161,6 +161,7 @@ class Lab:
             self.nodes[name] = Node(name, f"{self.prefix}-{name}", number)
         self._owner: socket.socket | None = None
         self._rtnl: dict[str, Any] = {}
+        self._indices: dict[tuple[str, str], int] = {}
         self._built: list[str] = []
         self._pid = 0
 
@@ -235,10 +236,12 @@ class Lab:
             no_segmentation(where, name)
 
     def index(self, ns: str, ifname: str) -> int:
-        found = self.rtnl(ns, "link_lookup", ifname=ifname)
-        if not found:
-            raise LabError(f"no interface {ifname} in {ns}")
-        return int(found[0])
+        if (ns, ifname) not in self._indices:
+            found = self.rtnl(ns, "link_lookup", ifname=ifname)
+            if not found:
+                raise LabError(f"no interface {ifname} in {ns}")
+            self._indices[ns, ifname] = int(found[0])
+        return self._indices[ns, ifname]
 
     def _address(self, ns: str, ifname: str, address: str, mask: int) -> None:
         self.rtnl(ns, "addr", "add", index=self.index(ns, ifname), address=address, prefixlen=mask)

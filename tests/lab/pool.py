@@ -169,6 +169,8 @@ class Pool:
         try:
             wait_for(what, check, max(0.0, min(limit, self.remaining())))
         except TimeoutError as e:
+            if self.remaining() <= 0:
+                raise Refused(f"time is up while waiting for: {what} (RUN_SECONDS gives more)") from None
             said = f"; {by.name} said:\n{by.tail()}" if by else ""
             raise Refused(f"{e}{said}") from None
 
@@ -217,6 +219,7 @@ class Pool:
         }  # fmt: skip
         config = write_json(RUN / "gateway.json", settings)
         process = self.python("gateway", self.gateway, "bwgateway", "serve", "--config", str(config))
+        process.last = True
         self.wait("gateway", self.gateway_answers, by=process)
         return process
 
@@ -329,7 +332,7 @@ class Pool:
         while curl.alive():
             self.dead(but=curl)
             if self.remaining() <= 0:
-                raise Refused(f"time is up after {self.downloaded():,} of {self.size:,} bytes")
+                raise Refused(f"time is up after {self.downloaded():,} of {self.size:,} bytes (RUN_SECONDS gives more)")
             time.sleep(0.05)
         if curl.popen.returncode:
             raise Refused(f"curl ended with {curl.popen.returncode}: {curl.tail()}; client said:\n{self.client.tail()}")

@@ -34,6 +34,7 @@ class Process:
     log: Path
     popen: subprocess.Popen[bytes]
     asked: bool = False
+    last: bool = False
     usage: Usage = field(default_factory=lambda: Usage(0.0, 0, 0))
 
     @property
@@ -81,7 +82,7 @@ class Process:
 
 
 class Processes:
-    """All processes of a run, stopped in the reverse order of their start."""
+    """All processes of a run."""
 
     def __init__(self, logs: Path = RUN) -> None:
         self.logs = logs
@@ -108,8 +109,11 @@ class Processes:
         return [p for p in self.started if not p.alive()]
 
     def stop(self) -> None:
-        """Servers last: chain and gateway see their clients go."""
-        for process in reversed(self.started):
+        """All at once, but those marked `last` after the others: servers see their clients go."""
+        for process in self.started:
+            if not process.last:
+                process.ask()
+        for process in sorted(self.started, key=lambda p: p.last):
             process.stop()
         self.started.clear()
 

@@ -29,6 +29,7 @@ from tests.lab.view import Row, Scene, View
 
 RANGES = {"RUN_SECONDS": (60, 10, 86_400), "RUN_BYTES": (64 << 20, 1, 4 << 30)}
 OWNER = os.getpid()
+TEARDOWN_S = 3.0  # of RUN_SECONDS, kept for the end
 MARKS = {True: "✓", False: "✗"}
 FAILURES = (Refused, net.LabError, chain.ChainError, requests.RequestException, TimeoutError, OSError)
 
@@ -119,7 +120,7 @@ def leftovers(pool: Pool, pids: list[int], before: list[str]) -> list[str]:
 def perform(seconds: int, size: int, view: View, facts: Facts) -> str:
     """Build, run, tear down. Returns why it failed, or nothing."""
     scene, why = view.scene, ""
-    end = time.monotonic() + seconds
+    end = scene.began + seconds - TEARDOWN_S
     before = [net.host_state(what) for what in net.HOST_STATE]
     processes, lab = proc.Processes(), net.Lab()
     pool = Pool(lab, processes, size, lambda: end - time.monotonic())

@@ -15,7 +15,17 @@ from tests.lab.pool import Pool, Refused, read_json
 from tests.lab.view import Row, Scene
 
 EVERY, SPAN = 0.5, 0.9
-NOT_YET = (Refused, LabError, chain.ChainError, requests.RequestException, OSError, KeyError, ValueError)
+NOT_YET = (
+    Refused,
+    LabError,
+    chain.ChainError,
+    requests.RequestException,
+    OSError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+)
 
 
 class Sampler(threading.Thread):
@@ -65,9 +75,8 @@ class Sampler(threading.Thread):
             row.id, row.rss_kb = router.id, router.relay.sample().rss_kb if router.relay else 0
             status = router.status()
             row.runtime = (status.get("relay") or {}).get("runtime", row.runtime)
-            row.state = ((status.get("stake") or {}).get("chain") or {}).get(
-                "state", "starting" if status else row.state
-            )
+            staked = ((status.get("stake") or {}).get("chain") or {}).get("state", "none")
+            row.state = "joining" if status and staked == "none" else staked if status else row.state
 
     def buyer(self) -> None:
         hops: list[dict[str, Any]] = self.pool.client_status().get("hops", [])
