@@ -22,6 +22,8 @@ _UNCHARGED = (S.PAY, S.PING, S.PONG, S.DESTROY)
 _POOL: list[arena.Pool] = []
 _WINDOWS: list[Windows] = []
 _CIRCUITS = 256
+AGE_SECONDS = 3600.0  # keys of a circuit serve so long
+TICKETS_MOST = 24  # of the 32 that CREDIT's bitmap can show
 
 
 def _windows() -> Windows:
@@ -112,8 +114,12 @@ class Circuit:
         self.cid_words = cell.cid_words(self.cid)
         self.next_words = (0, 0)
         self.cookie: bytes | None = None
+        self._first_message = b""
         self.sent = 0
-        self.heard = time.monotonic()
+        self.heard = self.born = time.monotonic()
+        self.error: CircuitError | None = None
+        self.resumed = False
+        self.retire_at = 0.0  # when it ends at the latest, once another one has taken over
         self.drops: dict[str, int] = {}
 
     def close(self) -> None:
@@ -126,6 +132,17 @@ class Circuit:
 
     # -- building ---------------------------------------------------------------
 
+    @property
+    def stale(self) -> bool:
+        """Keys and counters are renewed long before they must be; tickets before their bitmap is full."""
+        old = time.monotonic() - self.born > AGE_SECONDS or self.sent > S.COUNTER_LIMIT // 2
+        return old or any(len(h.meter.tickets) >= TICKETS_MOST for h in self.hops)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every hop has confirmed what it was paid."""
+        return all(h.meter.settled for h in self.hops if h.ready)
+
     def _message1(self, i: int, reply_obf: bytes) -> bytes:
         hop = self.hops[i]
         hop.initiator = noise.Initiator(hop.descriptor.static)
@@ -133,9 +150,12 @@ class Circuit:
         return bytes(hop.initiator.write(payload))
 
     def create(self) -> bytes:
-        """The CREATE datagram to the first hop; a fresh one at every call, with the cookie that the hop asked for."""
+        """The CREATE datagram to the first hop, with the cookie that the hop asked for. At every call the same Noise
+        message (the hop may have answered it already) in a fresh coat."""
         first = self.hops[0]
-        return bytes(handshake.create(first.descriptor.obf, self.cid, self._message1(0, self.own_obf), self.cookie))
+        if not self._first_message:
+            self._first_message = self._message1(0, self.own_obf)
+        return bytes(handshake.create(first.descriptor.obf, self.cid, self._first_message, self.cookie))
 
     def on_stray(self, raw: bytes) -> bool:
         """A datagram, as it came, that our key does not open. True when it was the first hop's COOKIE: create again."""

@@ -32,15 +32,15 @@ def _draw(candidates: Sequence[Descriptor]) -> Descriptor:
     raise AssertionError("weights do not add up")
 
 
-def choose(relays: Sequence[Descriptor], hops: int, region: int | None = None, avoid: frozenset[bytes] = frozenset()
-           ) -> list[Descriptor]:  # fmt: skip
+def choose(relays: Sequence[Descriptor], hops: int, region: int | None = None, avoid: frozenset[bytes] = frozenset(),
+           last: bytes | None = None) -> list[Descriptor]:  # fmt: skip
     """`hops` relays, an exit last, no two of one neighbourhood. Exits serve as inner hops only where nothing else
     is left.
 
-    `avoid` holds ids of relays that failed lately. Raises PathError.
+    `avoid` holds ids of relays that failed lately, `last` the id of the exit if it must be that one. Raises PathError.
     """
     usable = [d for d in relays if d.relay not in avoid and (region is None or d.region == region)]
-    exits = [d for d in usable if d.exit]
+    exits = [d for d in usable if d.exit and (last is None or d.relay == last)]
     if not exits:
         raise PathError(f"no exit among {len(relays)} relays" + (f" in region {region}" if region else ""))
     path = [_draw(exits)]

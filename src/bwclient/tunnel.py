@@ -16,6 +16,7 @@ from bwrouter.relay.exit import CONSTANT, NONE, pad
 from bwrouter.wire import cell
 from bwrouter.wire import sizes as S
 from bwrouter.wire.descriptor import Descriptor
+from bwrouter.wire.ticket import BadPayment
 
 from .circuit import Circuit, CircuitError, SlotView
 from .meter import MeterError, TicketSource
@@ -24,6 +25,7 @@ _BATCH = 64
 _STEP_TIMEOUT = 1.5  # seconds for one hop's handshake before it is tried again
 _STEP_TRIES = 3
 _SO_MARK = 36
+_RETIRE_SECONDS = 5.0  # an old circuit's late packets and last payments
 
 
 @dataclass(frozen=True)
@@ -65,59 +67,87 @@ class Tunnel:
         self._next = 0
         self.tun = -1
         self.poller = net.Poller([self.fd, -1])
-        self.circuit: Circuit | None = None
+        self.circuit: Circuit | None = None  # the one that carries data
+        self._circuits: dict[tuple[int, int], Circuit] = {}  # by the circuit id under which the first hop speaks to us
         self.session: bytes = b""
         self.inner_v4 = ""
         self.inner_v6 = ""
         self.mtu = S.INNER_MTU
         self.setup_ms = 0.0
+        self.reroutes = 0
         self.stats: dict[str, int] = dict.fromkeys(
             ("packets_up", "packets_down", "inner_bytes_up", "inner_bytes_down", "wire_bytes_up", "wire_bytes_down"), 0
         )
-        self._wanted: dict[tuple[int, int], bytes] = {}
-        self._error: CircuitError | None = None
+        self.drops: dict[str, int] = {}
         self._paid_at = 0.0
 
     # -- building -----------------------------------------------------------------
 
     def build(self, path: list[Descriptor]) -> None:
-        """A circuit through `path`, paid, with an exit session. Raises CircuitError."""
+        """A circuit through `path`, paid, with an exit session, which carries the data from now on.
+
+        Where one did before, it is kept until the new one stands, settled and ended: nothing inside the tunnel notices
+        when the exit is the same. Raises CircuitError; then the old circuit, if any, goes on.
+        """
         start = time.monotonic()
-        c = self.circuit = Circuit(path, self.source, self.obf_key, self.priority)
-        self._attempt(0, lambda: net.sendto(self.fd, c.create(), c.sockaddr), lambda: c.hops[0].ready)
-        self._pay()
-        for i in range(1, len(path)):
-            self._attempt(
-                i,
-                lambda i=i: self._control(i - 1, S.EXTEND, c.extend_payload(i)),  # type: ignore[misc]
-                lambda i=i: c.hops[i].ready,  # type: ignore[misc]
-            )
-            self._pay()
-        last = len(path) - 1
-        self._attempt(
-            last,
-            lambda: self._control(last, S.RESUME, self._resume_payload()),
-            lambda: bool(self.inner_v4),
-        )
+        c = self._open(path)
+        try:
+            last = len(path) - 1
+            self._attempt(c, last, lambda: self._control(c, last, S.RESUME, self._resume_payload()), lambda: c.resumed)
+        except CircuitError:
+            self._end(c)
+            raise
+        old, self.circuit = self.circuit, c
+        if old is not None and old is not c:
+            self.reroutes += 1
+            old.retire_at = time.monotonic() + _RETIRE_SECONDS
         self.setup_ms = (time.monotonic() - start) * 1000
+
+    def _open(self, path: list[Descriptor]) -> Circuit:
+        """A circuit with all its hops ready and paid. Raises CircuitError."""
+        c = Circuit(path, self.source, self.obf_key, self.priority)
+        self._circuits[c.cid_words] = c
+        if self.circuit is None:
+            self.circuit = c  # shown by `status` while it is being built
+        try:
+            self._attempt(c, 0, lambda: net.sendto(self.fd, c.create(), c.sockaddr), lambda: c.hops[0].ready)
+            self._pay(c)
+            for i in range(1, len(path)):
+                payload = c.extend_payload(i)  # a repeated EXTEND must be the same one: the hop may have answered it
+                self._attempt(
+                    c,
+                    i,
+                    lambda i=i, payload=payload: self._control(c, i - 1, S.EXTEND, payload),  # type: ignore[misc]
+                    lambda i=i: c.hops[i].ready,  # type: ignore[misc]
+                )
+                self._pay(c)
+        except CircuitError:
+            self._end(c)
+            raise
+        return c
 
     def _resume_payload(self) -> bytes:
         mode = self.padding.mode
         return (self.session or bytes(16)) + struct.pack("<BBH", mode, 0, self.padding.rate if mode == CONSTANT else 0)
 
-    def _attempt(self, hop: int, send: Callable[[], Any], done: Callable[[], bool]) -> None:
+    def _attempt(self, c: Circuit, hop: int, send: Callable[[], Any], done: Callable[[], bool]) -> None:
         for _ in range(_STEP_TRIES):
             send()
             self._flush()
             until = time.monotonic() + _STEP_TIMEOUT
             while time.monotonic() < until:
                 self.step(50)
-                if self._error is not None:
-                    error, self._error = self._error, None
-                    raise error
+                if c.error is not None:
+                    raise c.error
                 if done():
                     return
         raise CircuitError(hop, "no answer")
+
+    @property
+    def stale(self) -> bool:
+        """Whether the circuit's keys have served long enough (bytes, time, or tickets): `build` another one."""
+        c = self.circuit
+        return c is not None and c.stale
 
     # -- sending --------------------------------------------------------------------
 
@@ -132,27 +162,27 @@ class Tunnel:
         self.tx.flush()
         self._next = 0
 
-    def _seal(self, i: int, target: int, size: int, command: int) -> None:
-        c = self.circuit
-        assert c is not None
+    def _seal(self, c: Circuit, i: int, target: int, size: int, command: int) -> None:
         v = self._tx[i]
         n = c.seal(target, v, size, command)
         self.tx.put(v.address, n, c.name)
         self.stats["wire_bytes_up"] += n
 
-    def _control(self, target: int, command: int, payload: bytes) -> None:
+    def _control(self, c: Circuit, target: int, command: int, payload: bytes) -> None:
         i = self._slot()
         ffi.poke(self._tx[i].address + 24, payload)
-        self._seal(i, target, len(payload), command)
+        self._seal(c, i, target, len(payload), command)
 
-    def _pay(self) -> None:
-        c = self.circuit
-        if c is None:
-            return
+    def _pay(self, c: Circuit) -> None:
         for i, hop in enumerate(c.hops):
-            if hop.ready:
-                for payload in hop.meter.due():
-                    self._control(i, S.PAY, payload)
+            if hop.ready and c.error is None:
+                try:
+                    payloads = hop.meter.due()
+                except MeterError as e:
+                    c.error = CircuitError(i, str(e))
+                    return
+                for payload in payloads:
+                    self._control(c, i, S.PAY, payload)
 
     # -- the loop ---------------------------------------------------------------------
 
@@ -179,14 +209,18 @@ class Tunnel:
         now = time.monotonic()
         if now - self._paid_at > 0.01:
             self._paid_at = now
-            self._pay()
+            for c in list(self._circuits.values()):
+                self._pay(c)
+                if c.retire_at and (now > c.retire_at or (c.settled and now > c.retire_at - _RETIRE_SECONDS + 0.5)):
+                    self._end(c)
         if constant:
             self._constant(now)
         self._flush()
 
     def _from_tun(self) -> None:
         c = self.circuit
-        assert c is not None
+        if c is None or not c.resumed:
+            return
         last = len(c.hops) - 1
         mode = self.padding.mode
         for _ in range(_BATCH):
@@ -202,12 +236,12 @@ class Tunnel:
                 continue
             self.stats["packets_up"] += 1
             self.stats["inner_bytes_up"] += size
-            self._seal(i, last, pad(mode, a, size, self.mtu), S.DATA)
+            self._seal(c, i, last, pad(mode, a, size, self.mtu), S.DATA)
 
     def _constant(self, now: float) -> None:
         """One full cell whenever one is due, with a packet in it or none."""
         c = self.circuit
-        if c is None or not self.inner_v4:
+        if c is None or not c.resumed:
             return
         if now - self._pad_at > 0.1:
             self._pad_at = now
@@ -220,30 +254,31 @@ class Tunnel:
             if packet:
                 self.stats["packets_up"] += 1
                 self.stats["inner_bytes_up"] += len(packet)
-            self._seal(i, len(c.hops) - 1, pad(CONSTANT, a, len(packet), self.mtu), S.DATA if packet else S.PAD)
+            self._seal(c, i, len(c.hops) - 1, pad(CONSTANT, a, len(packet), self.mtu), S.DATA if packet else S.PAD)
 
     def _receive(self) -> None:
         rx = self.rx
         messages = rx.receive(64)
-        c = self.circuit
         for m in range(messages):
             count = rx.cells(m)
             size, last = rx.size, rx.last
             for j in range(count):
-                if c is not None:
-                    self._packet(c, self._rx[m * rx.per + j], size if j < count - 1 else last)
+                self._packet(self._rx[m * rx.per + j], size if j < count - 1 else last)
         rx.done()
 
-    def _packet(self, c: Circuit, v: SlotView, n: int) -> None:
+    def _packet(self, v: SlotView, n: int) -> None:
         if n < S.PACKET_MIN or n > S.PACKET_MAX:
-            return c.count("size")
+            return self.count("size")
         cell.mask(v.address, n, self._obf)
-        if (v.d[0], v.d[1]) != c.cid_words:
+        c = self._circuits.get((v.d[0], v.d[1]))
+        if c is None:
             cell.mask(v.address, n, self._obf)
-            if not c.hops[0].ready and c.on_stray(ffi.peek(v.address, n)):
-                net.sendto(self.fd, c.create(), c.sockaddr)
-                return None
-            return c.count("unknown-circuit")
+            raw = ffi.peek(v.address, n)
+            for c in self._circuits.values():
+                if not c.hops[0].ready and c.on_stray(raw):
+                    net.sendto(self.fd, c.create(), c.sockaddr)
+                    return None
+            return self.count("unknown-circuit")
         self.stats["wire_bytes_down"] += n
         if not c.hops[0].ready:
             c.on_created(ffi.peek(v.address, n))
@@ -258,9 +293,15 @@ class Tunnel:
             self._on_command(c, hop, command, ffi.peek(v.address + 24, size))
         return None
 
+    def count(self, reason: str) -> None:
+        self.drops[reason] = self.drops.get(reason, 0) + 1
+
     def _on_command(self, c: Circuit, hop: int, command: int, payload: bytes) -> None:
         if command == S.CREDIT:
-            c.hops[hop].meter.credit(payload)
+            try:
+                c.hops[hop].meter.credit(payload)
+            except (MeterError, BadPayment) as e:
+                c.error = CircuitError(hop, str(e))
         elif command == S.EXTENDED and hop + 1 < len(c.hops):
             try:
                 c.on_extended(hop + 1, payload)
@@ -271,44 +312,48 @@ class Tunnel:
             self.inner_v4 = net.ip_text(payload[16:20])
             self.inner_v6 = net.ip_text(payload[20:36])
             self.mtu = min(int.from_bytes(payload[36:38], "little"), S.INNER_MTU)
+            c.resumed = True
         elif command == S.PING:  # the hop wants to know whether we hear at the address that we speak from now
-            self._control(hop, S.PONG, payload[:8])
+            self._control(c, hop, S.PONG, payload[:8])
         elif command == S.ERROR and len(payload) >= 2:
             # An old answer to a repeated EXTEND is no failure of the hop that has been reached since.
             if not (payload[1] == S.EXTEND and hop + 1 < len(c.hops) and c.hops[hop + 1].ready):
-                self._error = CircuitError(hop, S.ERRORS.get(payload[0], f"error {payload[0]}"))
+                c.error = CircuitError(hop, S.ERRORS.get(payload[0], f"error {payload[0]}"))
         elif command == S.DESTROY:
-            self._error = CircuitError(hop, "closed by the hop: " + S.ERRORS.get(payload[0] if payload else 0, "?"))
+            c.error = CircuitError(hop, "closed by the hop: " + S.ERRORS.get(payload[0] if payload else 0, "?"))
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Move packets until `until()` is true. Raises CircuitError or MeterError."""
+        """Move packets until `until()` is true. Raises CircuitError when the circuit fails; `build` then mends it."""
         while not until():
             self.step(100)
-            if self._error is not None:
-                error, self._error = self._error, None
-                raise error
+            c = self.circuit
+            if c is not None and c.error is not None:
+                raise c.error
 
     # -- ending -----------------------------------------------------------------------
 
+    def _end(self, c: Circuit) -> None:
+        """Tear a circuit down."""
+        for i in range(c.built - 1, -1, -1):
+            for _ in range(2):  # a lost one costs the relay two minutes of patience
+                self._control(c, i, S.DESTROY, b"\0")
+        self._flush()
+        self._circuits.pop(c.cid_words, None)
+        c.close()
+
     def close(self, patience: float = 3.0) -> None:
-        """Settle with every hop (wait until each confirmed what it was paid), tear the circuit down, close the
+        """Settle with every hop (wait until each confirmed what it was paid), tear all circuits down, close the
         socket."""
-        c = self.circuit
+        if self.fd < 0:
+            return
         self.detach()
-        if c is not None:
-            until = time.monotonic() + patience
-            ready = [h for h in c.hops if h.ready]
-            try:
-                while time.monotonic() < until and not all(h.meter.settled for h in ready):
-                    self.step(20)
-            except (MeterError, CircuitError):
-                pass
-            for i in range(len(ready) - 1, -1, -1):
-                for _ in range(2):  # a lost one costs the relay two minutes of patience
-                    self._control(i, S.DESTROY, b"\0")
-            self._flush()
-            c.close()
+        until = time.monotonic() + patience
+        while time.monotonic() < until and not all(c.settled or c.error for c in self._circuits.values()):
+            self.step(20)
+        for c in list(self._circuits.values()):
+            self._end(c)
         net.close(self.fd)
+        self.fd = -1
 
     def status(self) -> dict[str, Any]:
         """Raw numbers for status files and tables."""
@@ -326,5 +371,6 @@ class Tunnel:
                 for h in hops
             ],
             "inner_v4": self.inner_v4, "inner_v6": self.inner_v6, "mtu": self.mtu, "setup_ms": round(self.setup_ms, 1),
-            "drops": {} if c is None else c.drops, "refused": self.tx.refused, **self.stats,
+            "reroutes": self.reroutes, "refused": self.tx.refused, **self.stats,
+            "drops": self.drops | ({} if c is None else c.drops),
         }  # fmt: skip

@@ -17,7 +17,6 @@ from bwrouter.platform import net
 
 from . import directory, path
 from .circuit import CircuitError
-from .meter import MeterError
 from .netconf import MARK, NetConf
 from .purse import Purse, PurseError
 from .settings import Settings
@@ -92,48 +91,64 @@ class Up:
         self.purse = Purse(s)
         self.purse.stock_up()
         self._say("building")
-        tunnel = self._build(self.purse)
-        if tunnel is None:
-            return 0 if self._stop else 1
-        tun = net.open_tun(s.tun)
-        conf = NetConf(s.tun, tunnel.mtu)
+        tunnel = self.tunnel = Tunnel(self.purse, s.listen_port, MARK)
         try:
-            conf.up(tunnel.inner_v4, tunnel.inner_v6, _hosts(s.gateway.url, s.rpc_url) + s.exclude)
-            tunnel.attach(tun)
-            self._say("up")
-            tunnel.run(self._turn)
-            self._say("closing")
-            return 0
-        except (CircuitError, MeterError, PurseError) as e:
-            self._say("lost", str(e))
-            return 1
+            if not self._build(tunnel):
+                return 0 if self._stop else 1
+            return self._carry(tunnel)
         finally:
-            conf.down()
-            tunnel.detach()
             tunnel.close()
             if self.state == "closing":
                 self._say("down")
             self._write_status(force=True)
 
+    def _carry(self, tunnel: Tunnel) -> int:
+        """The machine's traffic through the tunnel until stopped; a path that fails is replaced."""
+        s = self.settings
+        tun = net.open_tun(s.tun)
+        conf = NetConf(s.tun, tunnel.mtu)
+        try:
+            conf.up(tunnel.inner_v4, tunnel.inner_v6, _hosts(s.gateway.url, s.rpc_url) + s.exclude)
+            tunnel.attach(tun)
+            while not self._stop:
+                self._say("up")
+                try:
+                    tunnel.run(lambda: self._turn() or tunnel.stale)
+                    reason = "keys are renewed"
+                except CircuitError as e:
+                    reason = str(e)
+                if not self._stop:
+                    self._say("rerouting", reason)
+                    if not self._build(tunnel, keep_exit=True):
+                        return 1
+            self._say("closing")
+            return 0
+        except PurseError as e:
+            self._say("lost", str(e))
+            return 1
+        finally:
+            conf.down()
+            tunnel.detach()
+
     def _turn(self) -> bool:
         self._write_status()
         return self._stop
 
-    def _build(self, purse: Purse) -> Tunnel | None:
+    def _build(self, tunnel: Tunnel, keep_exit: bool = False) -> bool:
+        """A path for the tunnel, or False (`state` says why). `keep_exit`: to the exit where the session lives."""
         s = self.settings
         avoid: set[bytes] = set()
+        last = tunnel.circuit.hops[-1].descriptor.relay if keep_exit and tunnel.circuit is not None else None
         for _ in range(_BUILD_TRIES):
+            if self._stop:
+                return True
             relays = directory.fetch(s.gateway.url, bytes.fromhex(s.gateway.key)).relays
-            hops = path.choose(relays, s.hops, s.region, frozenset(avoid))
-            tunnel = self.tunnel = Tunnel(purse, s.listen_port, MARK)
+            hops = path.choose(relays, s.hops, s.region, frozenset(avoid), last)
             try:
                 tunnel.build(hops)
-                return tunnel
+                return True
             except CircuitError as e:
                 avoid.add(hops[e.hop].relay)
                 print(f"path failed at {hops[e.hop].relay.hex()[:8]}, {e}; trying another", file=sys.stderr)
-                tunnel.close()
-            if self._stop:
-                return None
         self._say("failed", f"no path could be built in {_BUILD_TRIES} tries")
-        return None
+        return False

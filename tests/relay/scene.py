@@ -210,4 +210,4 @@ def send_inner(tunnel: Tunnel, packet: bytes) -> None:
     i = tunnel._slot()
     ffi.poke(tunnel._tx[i].address + 24, packet)
     assert tunnel.circuit is not None
-    tunnel._seal(i, len(tunnel.circuit.hops) - 1, len(packet), S.DATA)
+    tunnel._seal(tunnel.circuit, i, len(tunnel.circuit.hops) - 1, len(packet), S.DATA)

@@ -46,16 +46,22 @@ class Pipe:
         far.setblocking(False)
         tunnel.attach(far.detach())
 
+    def take(self) -> list[bytes]:
+        """Packets that are here now."""
+        out: list[bytes] = []
+        try:
+            while True:
+                out.append(self.near.recv(2048))
+        except BlockingIOError:
+            return out
+
     def read(self, tunnel: Tunnel, seconds: float = 1.0) -> list[bytes]:
+        """Packets of the next turn of the tunnel that brings any."""
         out: list[bytes] = []
         until = time.monotonic() + seconds
         while time.monotonic() < until and not out:
             tunnel.step(20)
-            try:
-                while True:
-                    out.append(self.near.recv(2048))
-            except BlockingIOError:
-                pass
+            out = self.take()
         return out
 
 
@@ -205,7 +211,7 @@ def test_unpaid_circuit_stops_after_its_grace(scene, answer):
     before, before_drops = second.fresh_stats()["bytes_in"], relay.fresh_stats()["drops"].get("unpaid", 0)
     if t.circuit.built == 3:
         t.inner_v4 = t.inner_v4 or "10.213.0.2"
-        t._pay = lambda: None
+        t._pay = lambda circuit: None
         flood(t, 300)
         time.sleep(0.3)
         passed = second.fresh_stats()["bytes_in"] - before

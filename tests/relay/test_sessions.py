@@ -135,7 +135,7 @@ def test_priority_shares_a_full_uplink(scene):
     tunnels = [Tunnel(Source()), Tunnel(Source(), priority=4)]
     for t in tunnels:
         t.build([path[1], path[2], path[3]])
-    slow.rate_kbps = 4000
+    slow.rate_kbps = 1500
     try:
         time.sleep(0.3)
         exits = [0, 0]
@@ -215,3 +215,67 @@ def test_hops_and_payload_over_ipv6():
         answers = [p for p in pipe.read(t, 2.0) if p[6] == 58 and p[40] == 129]
         assert len(answers) == 1 and answers[0][8:24] == dst and answers[0][24:40] == src
         t.close(patience=0.5)
+
+
+def test_rerouting_loses_no_packet(scene):
+    """Echo requests every few milliseconds while the tunnel moves to another path five times: every one comes back."""
+    a, b, c, last = scene.path()
+    t = Tunnel(Source())
+    t.build([a, b, last])
+    pipe = Pipe(t)
+    inner = t.inner_v4
+    sent = 0
+    got: set[int] = set()
+
+    def exchange(seconds: float) -> None:
+        nonlocal sent
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            sent += 1
+            pipe.near.send(echo_request(inner, "198.18.9.7", sent))
+            for answer in pipe.read(t, 0.004):
+                got.add(int.from_bytes(answer[26:28], "big"))
+
+    step = t.step
+
+    def busy_step(timeout_ms: int = 100) -> None:
+        nonlocal sent
+        sent += 1
+        pipe.near.send(echo_request(inner, "198.18.9.7", sent))
+        step(4)
+        for answer in pipe.take():
+            got.add(int.from_bytes(answer[26:28], "big"))
+
+    exchange(0.2)
+    for path in ([b, c, last], [c, a, last], [a, c, last], [c, b, last], [b, a, last]):
+        t.step = busy_step
+        t.build(path)
+        t.step = step
+        exchange(0.2)
+    until = time.monotonic() + 2
+    while len(got) < sent and time.monotonic() < until:
+        for answer in pipe.read(t, 0.1):
+            got.add(int.from_bytes(answer[26:28], "big"))
+    assert t.inner_v4 == inner and t.reroutes == 5
+    drops = [r.fresh_stats()["drops"] for r in scene.relays]
+    assert len(got) == sent, f"{sent - len(got)} of {sent} lost; {drops} {t.status()['drops']}"
+    t.close(patience=1)
+
+
+def test_a_dead_middle_hop_is_left_behind():
+    """kill -9 of the middle relay: the tunnel is built anew over another one, to the same session."""
+    with Scene(count=4) as scene:
+        a, b, c, last = scene.path()
+        t = Tunnel(Source())
+        t.build([a, b, last])
+        pipe = Pipe(t)
+        inner = t.inner_v4
+        scene.relays[1].process.kill()
+        pipe.near.send(echo_request(inner, "198.18.9.7", 1))
+        assert pipe.read(t, 0.5) == []
+        start = time.monotonic()
+        t.build([a, c, last])
+        pipe.near.send(echo_request(inner, "198.18.9.7", 2))
+        assert len(pipe.read(t, 1.0)) == 1 and t.inner_v4 == inner
+        assert time.monotonic() - start < 1.0
+        t.close(patience=0.3)

@@ -49,6 +49,7 @@ class Session:
         self.interval = 0  # microseconds between cells of constant padding
         self.at = 0
         self.kept = []
+        self.circuits = 0  # that may send for it
         self.orphan = 0  # seconds without a circuit
         self.last4 = b""  # last destination that was allowed
         self.last6 = b""
@@ -84,10 +85,10 @@ class Exit:
             s = Session(index, circuit)
             self.by_index[index] = s
             self.by_key[s.key] = s
-        if s.circuit is not circuit and s.circuit is not None:
-            s.circuit.session = None
-        if circuit.session is not None and circuit.session is not s:
-            self.drop(circuit.session)  # a circuit has one session; one that nothing leads to would stay for ever
+        # What is still under way on the circuit before goes through; answers come over the new one.
+        if circuit.session is not s:
+            self.leave(circuit)
+            s.circuits += 1
         s.circuit = circuit
         s.orphan = 0
         circuit.session = s
@@ -100,8 +101,11 @@ class Exit:
         """The circuit ends; its session waits for another one, if the circuit has paid for anything."""
         s = circuit.session
         if s is not None:
-            circuit.session = s.circuit = None
-            if not circuit.paid:
+            s.circuits -= 1
+            if s.circuit is circuit:
+                s.circuit = None
+            circuit.session = None
+            if not s.circuits and not circuit.paid:
                 self.drop(s)
 
     def _make_room(self):
@@ -110,7 +114,7 @@ class Exit:
             return True
         oldest = None
         for s in self.by_index.values():
-            if s.circuit is None and (oldest is None or s.orphan > oldest.orphan):
+            if not s.circuits and (oldest is None or s.orphan > oldest.orphan):
                 oldest = s
         if oldest is not None:
             self.drop(oldest)
@@ -132,7 +136,7 @@ class Exit:
     def tick(self):
         """Once a second: end sessions that nobody resumed."""
         for s in list(self.by_index.values()):
-            if s.circuit is None:
+            if not s.circuits:
                 s.orphan += 1
                 if s.orphan > ORPHAN_SECONDS:
                     self.drop(s)
