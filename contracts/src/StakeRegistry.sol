@@ -144,7 +144,8 @@ contract StakeRegistry is EIP712, Ownable2Step {
         bytes calldata permitSignature
     ) external {
         Relay storage entry = _relays[relayId];
-        if (entry.state != State.Active && entry.state != State.Suspended) revert WrongState(relayId, entry.state);
+        // Not while suspended: what is added then would be slashed for what was before.
+        if (entry.state != State.Active) revert WrongState(relayId, entry.state);
         if (amount == 0) revert ZeroAmount();
         uint256 total = entry.stake + amount;
         if (total > type(uint96).max) revert StakeTooLarge(total);

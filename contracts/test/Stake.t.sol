@@ -175,6 +175,15 @@ contract StakeTest is Base {
         eq(supply - bwt.totalSupply(), 36e18, "burned");
     }
 
+    function test_no_stake_is_added_while_suspended() public {
+        registerRelay(ID, routerKey, RATE, STAKE);
+        registry.setAuditor(address(this));
+        registry.suspend(ID);
+        bwt.approve(address(registry), 1e18);
+        vm.expectPartialRevert(StakeRegistry.WrongState.selector);
+        registry.addStake(ID, address(this), 1e18, block.timestamp, "", "");
+    }
+
     function test_notice_given_while_suspended_or_before_does_not_free_the_stake() public {
         registerRelay(ID, routerKey, RATE, STAKE);
         registry.setAuditor(address(this));

@@ -21,3 +21,10 @@ def forge(*arguments: str) -> None:
 @pytest.mark.timeout(900)
 def test_solidity_tests() -> None:
     forge("--no-match-contract", "Invariant")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_solidity_invariants() -> None:
+    """256 runs of 100 calls each; `FOUNDRY_PROFILE=long contracts/forge test --match-contract Invariant` goes deeper."""
+    forge("--match-contract", "Invariant")
