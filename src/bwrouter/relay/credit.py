@@ -91,7 +91,7 @@ class Ledger:
             raise T.BadPayment("waiting")
         t = Ticket(serial, fields)
         if t.id in self.open:
-            raise T.BadPayment("ticket in use")
+            raise T.BadPayment("ticket-in-use")
         c.tickets = c.tickets + (t,)
         self.open[t.id] = (t, c)
         self.tell(t.open_message())

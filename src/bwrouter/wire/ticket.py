@@ -63,7 +63,7 @@ class Meter:
     def pay(self, index, word):
         """Units newly paid, 0 for an old or repeated index."""
         if index > self.units:
-            raise BadPayment("index beyond the ticket")
+            raise BadPayment("index")
         if index <= self.index:
             return 0
         if step_down(word, index - self.index) != self.word:
