@@ -4,11 +4,14 @@ import json
 import os
 import sys
 
-USAGE = """usage: bwrouter <command> [--config FILE] [--json]
+USAGE = """usage: bwrouter <command> [--config FILE] [--json] [--yes]
 
   agent       the control process: keys, stake, descriptor, tickets, rate
   relay       the data process
   status      what the agent says: raw numbers with --json
+  earnings    what was earned, posted and paid, proved against the chain
+  claim       the claim that anybody may send to the chain, should the gateway not
+  unstake     give notice of taking the stake back; wants --yes
   check       settings, keys and what the system must have; exit code 1 when something is missing
   keys init   make the key files that are missing
   keys show   public keys and the wallet's address
@@ -47,7 +50,7 @@ def main(arguments):
 
 def parse(arguments):
     """(command words, options) of a command line. Raises Usage."""
-    words, options = [], {"config": CONFIG, "json": False, "help": False}
+    words, options = [], {"config": CONFIG, "json": False, "help": False, "yes": False}
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
@@ -57,8 +60,8 @@ def parse(arguments):
             options["config"] = rest.pop(0)
         elif word[:9] == "--config=":
             options["config"] = word[9:]
-        elif word == "--json":
-            options["json"] = True
+        elif word in ("--json", "--yes"):
+            options[word[2:]] = True
         elif word in ("--help", "-h", "help"):
             options["help"] = True
         elif word == "--version":
@@ -142,6 +145,52 @@ def _show(values, options):
         print(name + " " + (value if isinstance(value, str) else ", ".join(value) or "none"))
 
 
+def _owner(options):
+    from .agent.agent import check_settings
+    from .agent.owner import Owner
+
+    settings = _settings(options)
+    check_settings(settings)
+    return Owner(settings)
+
+
+def _earnings(options):
+    said = _owner(options).earnings()
+    if options["json"]:
+        print(json.dumps(said))
+    else:
+        print("units     %d redeemed, worth %s wei" % (said["units"], said["cumulative_wei"]))
+        posted = said["posted"]
+        words = "%s wei, epoch %d" % (posted["cumulative_wei"], posted["epoch"]) if posted else "nothing yet"
+        print("posted    " + words)
+        print("paid      %s wei to %s, which holds %s" % (said["claimed_wei"], said["payout"], said["balance_wei"]))
+        proved = said["proved"]
+        print("proof     " + ("holds at block %d" % proved["block"] if proved else "FAILS: " + said["proof_error"]))
+    return 0 if said["proved"] else 1
+
+
+def _claim(options):
+    found = _owner(options).claim()
+    if options["json"]:
+        print(json.dumps(found))
+        return
+    if "data" not in found:
+        print("nothing to claim: %s wei are paid to %s" % (found["claimed_wei"], found["account"]))
+        return
+    when = "now" if found["final"] else "when the challenge window of its root is over"
+    print("%s wei are due to %s, %s" % (found["due_wei"], found["account"], when))
+    print("The gateway claims by itself. If it does not, any wallet may send this transaction:")
+    print("to   " + found["to"])
+    print("data " + found["data"])
+
+
+def _unstake(options):
+    if not options["yes"]:
+        raise Usage("unstake ends what this router earns until it registers again: add --yes if that is meant")
+    sent = _owner(options).unstake()
+    print(json.dumps(sent) if options["json"] else "notice given in transaction " + sent["tx"])
+
+
 def _check(options):
     """Each thing that must be there: (name, what is wrong or empty)."""
     settings = _settings(options)
@@ -206,6 +255,9 @@ _COMMANDS = {
     "relay": _relay,
     "status": _status,
     "check": _check,
+    "claim": _claim,
+    "earnings": _earnings,
+    "unstake": _unstake,
     "keys init": _keys_init,
     "keys show": _keys_show,
     "version": _version,

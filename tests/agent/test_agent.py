@@ -225,12 +225,41 @@ def test_it_proves_stake_and_earnings_itself(gateway: GatewayProcess, agent: Age
 
     def proved() -> dict[str, Any] | None:
         found = agent.status().get("proved")
-        return found if found and int(found["cumulative_wei"]) == int(earned["cumulative_wei"]) else None
+        good = found and found["final"] and int(found["cumulative_wei"]) == int(earned["cumulative_wei"])
+        return found if good else None
 
     found = until("proof", proved, 60)
     assert agent.status()["proof_error"] == ""
-    assert (found["state"], found["stake"]) == ("active", str(20 * 10**18)) and found["final"]
+    assert (found["state"], found["stake"]) == ("active", str(20 * 10**18))
     assert found["claimed_wei"] == earned["claimed_wei"]
+
+
+def test_the_owner_asks(gateway: GatewayProcess, agent: AgentProcess) -> None:
+    run = agent.cli("earnings", "--json")
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout)
+    assert said["proof_error"] == "" and said["units"] == redeemed_units(gateway, agent)
+    assert "proof     holds" in agent.cli("earnings").stdout
+    claim = json.loads(agent.cli("claim", "--json").stdout)
+    assert (claim["due_wei"], claim["claimed_wei"]) == ("0", said["claimed_wei"]) and "data" not in claim
+    refused = agent.cli("unstake")
+    assert refused.returncode == 2 and "--yes" in refused.stderr
+
+
+def test_changed_settings_reach_the_chain(gateway: GatewayProcess, agent: AgentProcess) -> None:
+    payout = "0x" + "ab" * 20
+    assert agent.stop() == 0
+    agent.config.write_text(json.dumps({**agent.settings, "payout": payout, "rate_kbps": 15000}))
+    agent.start()
+
+    def changed() -> bool:
+        stake = gateway.get("/v1/stake/" + relay_id(agent)) if agent.status() else {}
+        return bool(stake) and (stake["payout"].lower(), stake["rate_kbps"]) == (payout, 15000)
+
+    until("payout and rate on chain", changed, 60)
+    agent.stop()
+    agent.config.write_text(json.dumps(agent.settings))
+    agent.start()
 
 
 def test_sigterm_leaves_nothing(agent: AgentProcess) -> None:
@@ -260,3 +289,12 @@ def test_without_bwt_it_says_so(folder: Path, gateway: GatewayProcess) -> None:
         assert not [g for g in poor.status()["gateways"] if g["published_until"]]
     finally:
         assert poor.stop() == 0
+
+
+def test_unstake(gateway: GatewayProcess, agent: AgentProcess) -> None:
+    run = agent.cli("unstake", "--yes", "--json")
+    assert run.returncode == 0, run.stderr
+    id = json.loads(agent.cli("keys", "show", "--json").stdout)["relay"]
+    until("notice", lambda: gateway.get("/v1/stake/" + id)["state"] == "unbonding")
+    again = agent.cli("unstake", "--yes")
+    assert again.returncode == 1 and "unbonding" in again.stderr

@@ -12,6 +12,7 @@ from web3 import Web3
 
 from bwgateway.chain import proofs as gateway_proofs
 from bwrouter.agent import keys, proofs, registration
+from bwrouter.agent import owner as owner_commands
 from bwrouter.ledger import merkle
 from tests.contracts.deployment import ETHER, ROOT, Deployment, anvil, deploy
 
@@ -205,6 +206,14 @@ def test_earnings_need_a_root_that_is_on_chain() -> None:
             proofs.earned(wrong, payout, {"root": root, "pending_root": root})
     with pytest.raises(proofs.Unproved):
         proofs.earned(posted, payout, {"root": "00" * 32, "pending_root": "11" * 32})
+
+
+def test_the_claim_that_anybody_may_send(chain: Deployment) -> None:
+    proof = [bytes([i]) * 32 for i in range(3)]
+    gateway, account = b"\x0a" * 20, b"\x0b" * 20
+    arguments = [Web3.to_checksum_address(gateway), 7, Web3.to_checksum_address(account), 10**20, proof]
+    expected = chain.settlement.encode_abi("claim", args=arguments)
+    assert "0x" + owner_commands.claim_data(gateway, 7, account, 10**20, proof).hex() == expected
 
 
 def test_heads() -> None:

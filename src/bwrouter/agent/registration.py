@@ -92,3 +92,17 @@ def register(keys, settings, info, nonces, now):
 def payout_of(keys, settings):
     """The account that earnings go to, 20 bytes: the setting, or the router's own wallet. Raises ValueError."""
     return address_bytes(settings["payout"], "setting payout") if settings["payout"] else keys.address
+
+
+def decide(gateway, router, kind, values):
+    """Body of a signed decision to StakeRegistry: `values` beside relayId, nonce, deadline.
+
+    Raises Refused, HttpError.
+    """
+    nonces = gateway.call("GET", "/v1/nonces/0x" + router.address.hex())
+    deadline = gateway.now() + DEADLINE_S
+    registry = address_bytes(gateway.info["contracts"]["registry"], "contracts.registry")
+    given = dict(values)
+    given.update({"relayId": router.relay, "nonce": nonces["register"], "deadline": deadline})
+    signature = sign(REGISTRY, kind, given, router, gateway.info["chain_id"], registry)
+    return {"relay": router.relay.hex(), "deadline": deadline, "sig": signature.hex()}

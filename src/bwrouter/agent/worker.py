@@ -16,7 +16,7 @@ from .log import Log
 STAKE_S = 60  # an active stake is looked at again after so long
 STAKE_WAIT_S = 2  # ... and one that is on its way
 REGISTER_S = 15  # between two attempts to register
-EARNINGS_S = 30
+EARNINGS_S = 15
 PROVE_TRIES = 3
 PROVE_S = 600  # proofs are checked again after so long even if nothing changed: they take a second on a small CPU
 WAIT_MS = 500
@@ -118,6 +118,7 @@ class Worker:
         self.stake = gateway.call("GET", "/v1/stake/" + self.keys.relay.hex())
         if self.stake.get("state") != "none":
             self.stake_error = "" if self.stake["state"] == "active" else "the stake is " + self.stake["state"]
+            self._keep_terms(gateway, now)
             return
         if self.settings["stake_wei"] == "0":
             self.stake_error = "not registered, and stake_wei is 0: set the stake to hold"
@@ -131,6 +132,33 @@ class Worker:
         self.stake_error = ""
         self._stake_at = 0
         self.log.info("registration sent: " + self.tx)
+
+    def _keep_terms(self, gateway, now):
+        """Bring payout and rate on chain when the owner changed the settings after registering."""
+        if self.stake["state"] != "active":
+            return
+        if self.stake["region"] != self.settings["region"]:
+            self.stake_error = "the stake is for region %d; unstake before changing it" % self.stake["region"]
+            return
+        payout = registration.payout_of(self.keys, self.settings)
+        rate = self.settings["rate_kbps"]
+        if registration.address_bytes(self.stake["payout"], "payout") != payout:
+            path, kind, values, more = "/v1/payout", registration.SET_PAYOUT, {"payout": payout}, "0x" + payout.hex()
+        elif self.stake["rate_kbps"] != rate:
+            path, kind, values, more = "/v1/rate", registration.SET_RATE, {"rateKbps": rate}, rate
+        else:
+            return
+        self._stake_at = now - STAKE_S + STAKE_WAIT_S  # look again soon
+        if abs(now - self._register_at) < REGISTER_S:
+            return
+        self._register_at = now
+        body = registration.decide(gateway, self.keys, kind, values)
+        body["payout" if kind is registration.SET_PAYOUT else "rate_kbps"] = more
+        sent = gateway.call("POST", path, http.canonical(body))
+        self.tx = str(sent.get("tx"))
+        if sent.get("state") == "mined":
+            self._register_at = 0  # the next decision has its nonce
+        self.log.info(kind[0] + " sent: " + self.tx)
 
     def _keep_published(self, gateway):
         now = gateway.now()
