@@ -182,8 +182,13 @@ class Wallet:
         return tickets
 
     def _issue(self, region: int, units: int, count: int) -> list[Ticket]:
+        seed, body = self.prepare(region, units, count, self.account(region)[1])
+        pending = self.store.begin(str(body["nonce"]), {"seed": seed.hex(), "body": body})
+        return self._finish(pending, seed, body)
+
+    def prepare(self, region: int, units: int, count: int, issued: int) -> tuple[bytes, dict[str, Any]]:
+        """A signed issue that follows `issued` wei, and the seed of its secrets; nothing is sent or stored."""
         seed = secrets.token_bytes(32)
-        issued = self.account(region)[1]
         body = {
             "account": self.address,
             "region": region,
@@ -196,8 +201,7 @@ class Wallet:
         text = json.dumps(body, sort_keys=True, separators=(",", ":"))
         message = encode_defunct(f"bwrouter/1 /v1/issue\n{text}".encode())
         body["sig"] = bytes(self.chain.account.sign_message(message).signature).hex()
-        pending = self.store.begin(str(body["nonce"]), {"seed": seed.hex(), "body": body})
-        return self._finish(pending, seed, body)
+        return seed, body
 
     def _voucher(self, region: int, cumulative: int) -> bytes:
         domain = {

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import httpx
 import typer
+import uvloop
 from web3 import AsyncWeb3
 
 from bwgateway import serve as serving
@@ -64,7 +65,7 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
 @app.command()
 def serve(config: Config = None) -> None:
     """Run the gateway. With the embedded chain, contracts are deployed at the first start."""
-    asyncio.run(serving.serve(_load(config)))
+    uvloop.run(serving.serve(_load(config)))
 
 
 @app.command()

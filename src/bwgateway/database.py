@@ -8,7 +8,7 @@ updates. Nothing slow (network, chain) may happen inside.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,9 +89,16 @@ class Database:
 
     async def insert_new(self, connection: AsyncConnection, table: Table, **values: Any) -> bool:
         """Insert a row unless one of its keys is taken; whether it was inserted."""
-        statement = self.insert(table).values(**values).on_conflict_do_nothing()
-        found = await connection.execute(statement.returning(*table.primary_key.columns))
-        return found.first() is not None
+        return bool(await self.insert_missing(connection, table, [values]))
+
+    async def insert_missing(
+        self, connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]]
+    ) -> list[tuple[Any, ...]]:
+        """Insert those rows none of whose keys is taken; the primary keys of the inserted ones."""
+        if not rows:
+            return []
+        statement = self.insert(table).on_conflict_do_nothing().returning(*table.primary_key.columns)
+        return [tuple(row) for row in await connection.execute(statement, list(rows))]
 
     def insert(self, table: Table) -> Any:
         """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, in this database's dialect."""

@@ -8,10 +8,10 @@ from bwgateway.chain.anvil import Anvil
 from bwgateway.chain.contracts import Contracts
 from bwgateway.database import Database
 from bwgateway.keys import Keys
+from bwgateway.meter import Meter
 from bwgateway.mint import MintKeys
 from bwgateway.settings import Settings
 from bwgateway.settlement import Settlement
-from bwgateway.tickets import Receipts
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Gateway:
     keys: Keys
     db: Database
     mint: MintKeys
-    receipts: Receipts
+    meter: Meter
     chain: Contracts
     settlement: Settlement
     spend_domain: bytes

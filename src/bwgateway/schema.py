@@ -97,12 +97,12 @@ leaves = Table(
 requests = Table(
     "requests",
     metadata,
-    Column("signer", LargeBinary(32), nullable=False),
     Column("nonce", LargeBinary(16), nullable=False),
+    Column("signer", LargeBinary(32), nullable=False),
     Column("digest", LargeBinary(32), nullable=False),  # of path and body
     Column("answer", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    PrimaryKeyConstraint("signer", "nonce"),
+    PrimaryKeyConstraint("nonce", "signer"),
 )
 Index("ix_requests_created_at", requests.c.created_at)
 

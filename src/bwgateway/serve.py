@@ -21,6 +21,7 @@ from bwgateway.chain.sender import Sender
 from bwgateway.database import Database
 from bwgateway.gateway import Gateway, mint_keys
 from bwgateway.keys import Keys, load_or_create
+from bwgateway.meter import Meter
 from bwgateway.settings import BadSettings, Settings
 from bwgateway.settlement import Settlement
 from bwgateway.tickets import Receipts
@@ -90,7 +91,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         settlement = Settlement(db, chain, mint, settings.regions, settings.epoch_seconds)
         await settlement.prepare()
         domain = vouchers.domain(chain_id, addresses.settlement)
-        yield Gateway(settings, keys, db, mint, Receipts(keys.gateway), chain, settlement, domain, node)
+        yield Gateway(settings, keys, db, mint, Meter(db, Receipts(keys.gateway)), chain, settlement, domain, node)
 
 
 class _Server(uvicorn.Server):

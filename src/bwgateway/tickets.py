@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hmac import compare_digest
@@ -25,6 +25,7 @@ from bwgateway.payword import ticket_id, walk
 from bwgateway.schema import relays, tickets
 
 RECEIPT_PREFIX = b"bwrouter/1 receipt\n"
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,108 +52,98 @@ class Item:
     preimage: bytes
 
 
-def refuse(id: bytes, code: str) -> dict[str, Any]:
-    """The result of a refused ticket."""
+def _refuse(id: bytes, code: str) -> Result:
     return {"id": id.hex(), "ok": False, "code": code}
 
 
-async def known(db: Database, ids: Sequence[bytes]) -> dict[bytes, Any]:
-    """Rows of the tickets that are open, by id."""
-    async with db.read() as connection:
-        return await _rows(connection, ids)
-
-
-async def _rows(connection: AsyncConnection, ids: Sequence[bytes]) -> dict[bytes, Any]:
-    rows = await connection.execute(select(tickets).where(tickets.c.id.in_(list(ids))))
+async def _rows(connection: AsyncConnection, ids: Iterable[bytes]) -> dict[bytes, Any]:
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    rows = await connection.execute(select(tickets).where(tickets.c.id.in_(wanted)))
     return {bytes(row.id): row for row in rows}
 
 
-def check(
-    keys: MintKeys, openings: Sequence[Opening], seen: dict[bytes, Any], region: int
-) -> dict[Opening, str | MintKey]:
-    """For each opening not `seen` yet: the key that signed it, or why it is refused. This is the costly part (an
-    exponentiation each) and runs before the transaction."""
-    verdicts: dict[Opening, str | MintKey] = {}
+def check(keys: MintKeys, openings: Sequence[Opening], region: int) -> dict[Opening, str | MintKey]:
+    """For each opening the key that signed it, or why it is refused. This is the costly part (an exponentiation each)
+    and needs no ledger."""
     now = time.time()
-    for opening in openings:
-        if opening.id in seen or opening in verdicts:
-            continue
-        key = keys.find(opening.key, now)
-        if key is None:
-            verdicts[opening] = "expired"
-        elif key.units != opening.units:
-            verdicts[opening] = "units"
-        elif not key.verify(opening.anchor, opening.output):
-            verdicts[opening] = "forged"
-        elif key.region != region:
-            verdicts[opening] = "region"
-        else:
-            verdicts[opening] = key
-    return verdicts
+    return {opening: _verdict(keys, opening, region, now) for opening in openings}
+
+
+def _verdict(keys: MintKeys, opening: Opening, region: int, now: float) -> str | MintKey:
+    key = keys.find(opening.key, now)
+    if key is None:
+        return "expired"
+    if key.units != opening.units:
+        return "units"
+    if not key.verify(opening.anchor, opening.output):
+        return "forged"
+    return key if key.region == region else "region"
 
 
 async def bind(
-    db: Database,
-    connection: AsyncConnection,
-    relay: bytes,
-    openings: Sequence[Opening],
-    verdicts: dict[Opening, str | MintKey],
-) -> list[dict[str, Any]]:
-    """Bind every good ticket to `relay`, unless another has it; a result for each opening, in order."""
-    fresh = {o.id: (o, v) for o in openings if isinstance(v := verdicts.get(o), MintKey)}
+    db: Database, connection: AsyncConnection, asked: Sequence[tuple[bytes, dict[Opening, str | MintKey]]]
+) -> dict[bytes, bytes]:
+    """Bind every good ticket of (relay, verdicts) to its relay unless another has it; the owner of each, by id."""
     now = int(time.time())
-    values = [
-        {
-            "id": id,
-            "key_id": key.id,
-            "region": key.region,
-            "units": key.units,
-            "relay": relay,
-            "index": 0,
-            "preimage": o.anchor,
-            "opened_at": now,
-        }
-        for id, (o, key) in sorted(fresh.items())  # in one order everywhere: no deadlock between batches
-    ]
-    if values:
-        await connection.execute(db.insert(tickets).values(values).on_conflict_do_nothing())
-    owners = await _rows(connection, [o.id for o in openings])
-    return [_opened(relay, o, owners.get(o.id), verdicts.get(o)) for o in openings]
+    rows: dict[bytes, dict[str, Any]] = {}
+    for relay, verdicts in asked:
+        for opening, key in verdicts.items():
+            if isinstance(key, MintKey) and opening.id not in rows:
+                rows[opening.id] = {
+                    "id": opening.id,
+                    "key_id": key.id,
+                    "region": key.region,
+                    "units": key.units,
+                    "relay": relay,
+                    "index": 0,
+                    "preimage": opening.anchor,
+                    "opened_at": now,
+                }
+    # In one order everywhere: no deadlock between batches of several processes.
+    bound = await db.insert_missing(connection, tickets, [rows[id] for id in sorted(rows)])
+    owners = {id: rows[id]["relay"] for (id,) in bound}
+    others = await _rows(connection, rows.keys() - owners.keys())
+    return owners | {id: bytes(row.relay) for id, row in others.items()}
 
 
-def _opened(relay: bytes, opening: Opening, row: Any, verdict: str | MintKey | None) -> dict[str, Any]:
-    if isinstance(verdict, str):
-        return refuse(opening.id, verdict)
-    if row is None:
-        return refuse(opening.id, "unknown")
-    if bytes(row.relay) != relay:
-        return refuse(opening.id, "elsewhere")
-    return {"id": opening.id.hex(), "ok": True, "units": row.units}
+def opened(
+    relay: bytes, openings: Sequence[Opening], verdicts: dict[Opening, str | MintKey], owners: dict[bytes, bytes]
+) -> list[Result]:
+    """A result for each opening, in order."""
+    results = []
+    for opening in openings:
+        verdict = verdicts[opening]
+        if isinstance(verdict, str):
+            results.append(_refuse(opening.id, verdict))
+        elif owners[opening.id] != relay:
+            results.append(_refuse(opening.id, "elsewhere"))
+        else:
+            results.append({"id": opening.id.hex(), "ok": True, "units": verdict.units})
+    return results
 
 
 async def redeem(
-    db: Database, connection: AsyncConnection, receipts: Receipts, relay: bytes, items: Sequence[Item]
-) -> list[dict[str, Any]]:
-    """Count the meter readings of `relay`; a result for each item, in order."""
-    rows = await _rows(connection, sorted({i.id for i in items}))
+    db: Database, connection: AsyncConnection, receipts: Receipts, asked: Sequence[tuple[bytes, Sequence[Item]]]
+) -> list[list[Result]]:
+    """Count the meter readings of (relay, items); for each a result for each item, in order."""
+    rows = await _rows(connection, sorted({item.id for _, items in asked for item in items}))
     state = {id: (row.index, bytes(row.preimage)) for id, row in rows.items()}
-    codes: list[str] = []
-    for item in items:
-        row = rows.get(item.id)
-        code = _advance(relay, item, row, state)
-        codes.append(code)
-    gained = await _store(connection, relay, rows, state)
-    units = await _add(db, connection, relay, gained)
+    codes = [[_advance(relay, item, rows.get(item.id), state) for item in items] for relay, items in asked]
+    await _store(connection, rows, state)
+    units = await _add(db, connection, {relay for relay, _ in asked}, rows, state)
+
+    def result(relay: bytes, item: Item, code: str) -> Result:
+        if code:
+            return _refuse(item.id, code)
+        index = state[item.id][0]
+        receipt = receipts.sign(relay, item.id, index, units[relay, rows[item.id].region])
+        return {"id": item.id.hex(), "ok": True, "index": index, "receipt": receipt.hex()}
+
     return [
-        refuse(item.id, code)
-        if code
-        else {
-            "id": item.id.hex(),
-            "ok": True,
-            "index": state[item.id][0],
-            "receipt": receipts.sign(relay, item.id, state[item.id][0], units[rows[item.id].region]).hex(),
-        }
-        for item, code in zip(items, codes, strict=True)
+        [result(relay, item, code) for item, code in zip(items, verdicts, strict=True)]
+        for (relay, items), verdicts in zip(asked, codes, strict=True)
     ]
 
 
@@ -173,45 +164,45 @@ def _advance(relay: bytes, item: Item, row: Any, state: dict[bytes, tuple[int, b
     return ""
 
 
-async def _store(
-    connection: AsyncConnection, relay: bytes, rows: dict[bytes, Any], state: dict[bytes, tuple[int, bytes]]
-) -> dict[int, int]:
-    """Write the moved tickets; units gained by region. Raises Moved when another request was faster."""
+async def _store(connection: AsyncConnection, rows: dict[bytes, Any], state: dict[bytes, tuple[int, bytes]]) -> None:
+    """Write the moved tickets. Raises Again when another process moved one of them meanwhile."""
     moved = [
         {"b_id": id, "b_old": rows[id].index, "b_index": index, "b_preimage": preimage}
         for id, (index, preimage) in sorted(state.items())
         if index > rows[id].index
     ]
-    if moved:
-        statement = (
-            update(tickets)
-            .where(tickets.c.id == bindparam("b_id"), tickets.c.index == bindparam("b_old"))
-            .values(index=bindparam("b_index"), preimage=bindparam("b_preimage"))
-        )
-        result = await connection.execute(statement, moved)
-        if result.rowcount != len(moved):
-            raise Moved
-    gained: dict[int, int] = defaultdict(int)
+    if moved and (await connection.execute(_MOVE, moved)).rowcount != len(moved):
+        raise Again
+
+
+_MOVE = (
+    update(tickets)
+    .where(tickets.c.id == bindparam("b_id"), tickets.c.index == bindparam("b_old"))
+    .values(index=bindparam("b_index"), preimage=bindparam("b_preimage"))
+)
+
+
+async def _add(
+    db: Database,
+    connection: AsyncConnection,
+    askers: set[bytes],
+    rows: dict[bytes, Any],
+    state: dict[bytes, tuple[int, bytes]],
+) -> dict[tuple[bytes, int], int]:
+    """Add the gained units to the relays that asked; their units in all, by relay and region."""
+    gained: dict[tuple[bytes, int], int] = defaultdict(int)
     for id, row in rows.items():
-        if bytes(row.relay) == relay:
-            gained[row.region] += state[id][0] - row.index
-    return gained
-
-
-async def _add(db: Database, connection: AsyncConnection, relay: bytes, gained: dict[int, int]) -> dict[int, int]:
-    """Add units to the relay; its units in all, by region."""
+        if bytes(row.relay) in askers:
+            gained[bytes(row.relay), row.region] += state[id][0] - row.index
     totals = {}
-    for region, units in sorted(gained.items()):
+    for (relay, region), units in sorted(gained.items()):
         statement = db.insert(relays).values(relay=relay, region=region, units=units, settled=0)
         statement = statement.on_conflict_do_update(
-            index_elements=[relays.c.relay, relays.c.region], set_={"units": relays.c.units + units}
+            index_elements=[relays.c.relay, relays.c.region],
+            set_={"units": relays.c.units + statement.excluded.units},
         ).returning(relays.c.units)
-        totals[region] = (await connection.execute(statement)).scalar_one()
+        totals[relay, region] = (await connection.execute(statement)).scalar_one()
     return totals
-
-
-class Moved(Again):
-    """A ticket of this batch was moved by another request meanwhile: read again and repeat."""
 
 
 class Receipts:

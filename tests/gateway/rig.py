@@ -56,6 +56,7 @@ class Rig:
             **changes,
         }
         folder.mkdir(parents=True, exist_ok=True)
+        self.state = folder / "state"
         self.log = folder / "gateway.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.http = requests.Session()
@@ -68,16 +69,20 @@ class Rig:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
-    def start(self) -> Rig:
+    def write_config(self) -> None:
         self.config.write_text(json.dumps(self.settings))
+
+    def start(self, wait: bool = True) -> Rig:
+        self.write_config()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command("serve"), cwd=ROOT, env=self.environment, stderr=log, stdout=log
             )
-        self._wait()
+        if wait:
+            self.wait()
         return self
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         assert self.process is not None
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
@@ -112,7 +117,7 @@ class Rig:
         return Chain(self.rpc, key)
 
     def treasury(self) -> Chain:
-        return self.chain(bytes.fromhex((self.folder / "state" / "treasury.key").read_text().strip()))
+        return self.chain(bytes.fromhex((self.state / "treasury.key").read_text().strip()))
 
     def fund(self, address: str, bwt: int, coin: int = 0) -> None:
         """BWT out of the treasury, coins of the chain out of nothing."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bwgateway import __version__, metrics
 from bwgateway.api import bodies, directory, ledger, owner, payment, register, service
@@ -43,7 +43,7 @@ def create(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ChainError, _chain)
-    app.middleware("http")(_observe)
+    app.add_middleware(Observe)
     return app
 
 
@@ -75,24 +75,43 @@ async def _chain(_request: Request, e: Exception) -> JSONResponse:
     return _answer(Problem(503, "chain", "the chain gives no answer; try again later"))
 
 
-async def _observe(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-    started = time.perf_counter()
-    try:
-        size = int(request.headers.get("content-length", "0"))
-    except ValueError:
-        size = -1
-    if request.method == "POST" and not 0 <= size <= BODY_MAX:
-        response: Response = _answer(Problem(413, "size", f"body: at most {BODY_MAX} bytes are taken"))
-    else:
+class Observe:
+    """Outermost layer: bounds the body, answers what nobody else did, measures."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 0
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
         try:
-            response = await proceed(request)
+            if scope["method"] == "POST" and not 0 <= _length(scope) <= BODY_MAX:
+                problem = Problem(413, "size", f"body: its length must be given, at most {BODY_MAX} bytes")
+                await _answer(problem)(scope, receive, observed)
+            else:
+                await self._app(scope, receive, observed)
         except Exception as e:
-            log.exception("request.failed", path=request.url.path, error=type(e).__name__)
-            response = _answer(
-                Problem(500, "internal", "the gateway failed; the request had no effect or can be repeated")
-            )
-    route = getattr(request.scope.get("route"), "path", "-")
-    took = time.perf_counter() - started
-    metrics.requests.labels(route, str(response.status_code)).observe(took)
-    log.debug("request", method=request.method, route=route, status=response.status_code, ms=round(took * 1e3, 2))
-    return response
+            log.exception("request.failed", path=scope["path"], error=type(e).__name__)
+            if not status:
+                problem = Problem(500, "internal", "the gateway failed; the request had no effect or can be repeated")
+                await _answer(problem)(scope, receive, observed)
+        route, took = getattr(scope.get("route"), "path", "-"), time.perf_counter() - started
+        metrics.requests.labels(route, str(status)).observe(took)
+        log.debug("request", method=scope["method"], route=route, status=status, ms=round(took * 1e3, 2))
+
+
+def _length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else -1
+    return -1

@@ -7,12 +7,14 @@ from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bwgateway import accounts, metrics, signed, tickets, vouchers
 from bwgateway.api import bodies
 from bwgateway.api.depend import gateway_of
 from bwgateway.gateway import Gateway
+from bwgateway.meter import Open, Redeem
 from bwgateway.mint import UNIT_WEI, BadBlinded
 from bwgateway.problems import Problem
 
@@ -88,51 +90,34 @@ def _check_batch(gateway: Gateway, field: str, count: int) -> None:
 @router.post(
     "/v1/open", response_model=bodies.Opened, response_model_exclude_none=True, summary="Bind tickets to a relay"
 )
-async def open_tickets(body: bodies.Open, request: Request) -> dict[str, Any]:
+async def open_tickets(body: bodies.Open, request: Request) -> JSONResponse:
     """The first relay that opens a ticket owns it; the same relay may ask again."""
     gateway = gateway_of(request)
     authentic = signed.by_relay("/v1/open", await request.json())
-    if (answer := await signed.stored(gateway.db, authentic)) is not None:
-        return answer
-    signed.check_time(authentic)
     _check_batch(gateway, "tickets", len(body.tickets))
-    relay = authentic.signer
-    stake = await gateway.chain.stake(relay)
+    stake = await gateway.chain.stake(authentic.signer)
     if stake is None or not stake.active:
         raise Problem(403, "unregistered", "relay: is not registered and staked on the chain", "relay")
     openings = [
         tickets.Opening(bytes.fromhex(t.key), bytes.fromhex(t.anchor), bytes.fromhex(t.output), t.units)
         for t in body.tickets
     ]
-    seen = await tickets.known(gateway.db, [o.id for o in openings])
-    verdicts = tickets.check(gateway.mint, openings, seen, stake.region)
-
-    async def effect(connection: AsyncConnection) -> dict[str, Any]:
-        return {"results": await tickets.bind(gateway.db, connection, relay, openings, verdicts)}
-
-    answer = await signed.once(gateway.db, authentic, effect)
+    verdicts = tickets.check(gateway.mint, openings, stake.region)
+    answer = await gateway.meter.open(Open(authentic, openings, verdicts))
     _count(metrics.opened, answer)
-    return answer
+    return JSONResponse(answer)
 
 
 @router.post("/v1/redeem", response_model=bodies.Redeemed, response_model_exclude_none=True, summary="Count preimages")
-async def redeem(body: bodies.Redeem, request: Request) -> dict[str, Any]:
+async def redeem(body: bodies.Redeem, request: Request) -> JSONResponse:
     """Moves each ticket's meter forward and signs a receipt; indices are cumulative, so repeats count nothing."""
     gateway = gateway_of(request)
     authentic = signed.by_relay("/v1/redeem", await request.json())
-    if (answer := await signed.stored(gateway.db, authentic)) is not None:
-        return answer
-    signed.check_time(authentic)
     _check_batch(gateway, "items", len(body.items))
     items = [tickets.Item(bytes.fromhex(i.id), i.index, bytes.fromhex(i.preimage)) for i in body.items]
-
-    async def effect(connection: AsyncConnection) -> dict[str, Any]:
-        results = await tickets.redeem(gateway.db, connection, gateway.receipts, authentic.signer, items)
-        return {"results": results}
-
-    answer = await signed.once(gateway.db, authentic, effect)
+    answer = await gateway.meter.redeem(Redeem(authentic, items))
     _count(metrics.redeemed, answer)
-    return answer
+    return JSONResponse(answer)
 
 
 def _count(counter: Any, answer: dict[str, Any]) -> None:

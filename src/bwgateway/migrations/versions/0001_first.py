@@ -72,12 +72,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "requests",
-        sa.Column("signer", sa.LargeBinary(32), nullable=False),
         sa.Column("nonce", sa.LargeBinary(16), nullable=False),
+        sa.Column("signer", sa.LargeBinary(32), nullable=False),
         sa.Column("digest", sa.LargeBinary(32), nullable=False),
         sa.Column("answer", sa.Text(), nullable=False),
         sa.Column("created_at", big, nullable=False),
-        sa.PrimaryKeyConstraint("signer", "nonce", name="pk_requests"),
+        sa.PrimaryKeyConstraint("nonce", "signer", name="pk_requests"),
     )
     op.create_index("ix_requests_created_at", "requests", ["created_at"])
     op.create_table(
