@@ -96,7 +96,11 @@ lock: ## resolve requirements.in and package.json into the lock files
 bench-contracts: $(VENV) $(NODE) $(CONTRACTS) ## gas of the contracts against their goals
 	@exec $(PYTHON) bench/contracts.py
 
-NOT_YET := bench bench-relay bench-shaper bench-router bench-mint bench-audit ipk apk qemu
+.PHONY: bench-mint
+bench-mint: setup ## tickets a second of the mint, latency of an open, time of a root, against their goals
+	@exec $(PYTHON) bench/mint.py
+
+NOT_YET := bench bench-relay bench-shaper bench-router bench-audit ipk apk qemu
 .PHONY: $(NOT_YET)
 $(NOT_YET):
 	@echo "make $@: not there yet" >&2; exit 1
