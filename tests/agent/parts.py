@@ -95,10 +95,11 @@ class GatewayProcess:
 
 
 class AgentProcess:
-    """`micropython -m bwrouter agent` in `folder`."""
+    """`micropython -m bwrouter agent` in `folder`, in the network namespace `ns` if one is given."""
 
-    def __init__(self, folder: Path, gateways: list[dict[str, str]], **settings: Any) -> None:
+    def __init__(self, folder: Path, gateways: list[dict[str, str]], ns: str = "", **settings: Any) -> None:
         self.folder = folder
+        self.prefix = ["ip", "netns", "exec", ns] if ns else []
         self.run_dir, self.state_dir = folder / "run", folder / "state"
         self.settings = {
             "region": 1,
@@ -132,7 +133,7 @@ class AgentProcess:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(MICROPYTHON), "-m", "bwrouter", "agent", "--config", str(self.config)],
+                [*self.prefix, str(MICROPYTHON), "-m", "bwrouter", "agent", "--config", str(self.config)],
                 env={**os.environ, "MICROPYPATH": f"{ROOT}/src:.frozen"},
                 stdout=log,
                 stderr=log,
@@ -173,7 +174,7 @@ class AgentProcess:
 
 
 class RelayPeer:
-    """The relay's end of the control sockets. `messages`: (seconds, message) of all that came."""
+    """The relay's end of the control sockets. `messages`: (seconds, message) of all that came; `fds`: descriptors."""
 
     def __init__(self, agent: AgentProcess) -> None:
         agent.run_dir.mkdir(parents=True, exist_ok=True)
@@ -183,6 +184,7 @@ class RelayPeer:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(self.path))
         self.messages: list[tuple[float, dict[str, Any]]] = []
+        self.fds: list[int] = []
 
     def pump(self, seconds: float = 0.05) -> None:
         """Take what comes for so long."""
@@ -190,9 +192,11 @@ class RelayPeer:
         while (left := deadline - time.monotonic()) > 0:
             self.socket.settimeout(left)
             try:
-                self.messages.append((time.monotonic(), json.loads(self.socket.recv(65536))))
+                text, fds, _, _ = socket.recv_fds(self.socket, 65536, 1)
             except TimeoutError:
                 return
+            self.messages.append((time.monotonic(), json.loads(text)))
+            self.fds += fds
 
     def of(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
         """Messages of a type that have these fields."""
@@ -214,4 +218,6 @@ class RelayPeer:
 
     def close(self) -> None:
         self.socket.close()
+        for fd in self.fds:
+            os.close(fd)
         self.path.unlink(missing_ok=True)
