@@ -5,6 +5,7 @@ Since both ends of an attacked relay belong to the attacker, everything that the
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -20,7 +21,7 @@ from bwrouter.wire import sizes as S
 from tests.relay.scene import RelayProcess, Scene, Source
 
 _UDP_SEGMENT = 103
-_RUN_CELLS, _RUN_BYTES = 60, 60000
+_RUN_CELLS, _RUN_BYTES = (128, 64), 60000  # of one system call; kernels before 6.9 take 64
 Packet = tuple["Peer", bytes]
 
 
@@ -31,6 +32,8 @@ class Attacked(RuntimeError):
 class Peer:
     """A UDP socket with its own address, its own obfuscation key, and a count of what it sent and got."""
 
+    turn = 0
+
     def __init__(self, ip: str = "198.18.9.8"):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((ip, 0))
@@ -40,6 +43,8 @@ class Peer:
         self.ip, self.port = self.socket.getsockname()
         self.obf = os.urandom(32)
         self.sent = self.got = self.cells = 0
+        self.run_cells = _RUN_CELLS[self.turn % 2]
+        Peer.turn += 1
 
     def send(self, data: bytes, where: tuple[str, int]) -> None:
         self.sent += len(data)
@@ -49,7 +54,7 @@ class Peer:
     def send_run(self, data: list[bytes], where: tuple[str, int]) -> None:
         """Equal datagrams in as few system calls as the kernel allows."""
         size = len(data[0])
-        step = max(1, min(_RUN_CELLS, _RUN_BYTES // max(size, 1)))
+        step = max(1, min(self.run_cells, _RUN_BYTES // max(size, 1)))
         segment = struct.pack("H", size)
         for i in range(0, len(data), step):
             run = data[i : i + step]
@@ -58,7 +63,13 @@ class Peer:
             if len(run) == 1:
                 self.socket.sendto(run[0], where)
             else:
-                self.socket.sendmsg(run, [(socket.SOL_UDP, _UDP_SEGMENT, segment)], 0, where)
+                try:
+                    self.socket.sendmsg(run, [(socket.SOL_UDP, _UDP_SEGMENT, segment)], 0, where)
+                except OSError as e:
+                    if e.errno != errno.EINVAL or self.run_cells == _RUN_CELLS[1]:
+                        raise
+                    self.run_cells = _RUN_CELLS[1]
+                    return self.send_run(data[i:], where)
 
     def take(self) -> list[tuple[bytes, tuple[str, int]]]:
         """All datagrams that wait."""

@@ -212,7 +212,7 @@ def extends(w: World, f: Foothold) -> None:
         return
     sink = w.sink
     good = sink.descriptor().raw
-    bad = [flip(good, w.rng) for _ in range(6)] + [good[:-1] + b"\0"]
+    bad = [flip(good, w.rng) for _ in range(6)] + [good[:-1] + bytes([good[-1] ^ 1])]
     for ip in ("192.168.1.5", "10.0.0.1", "127.0.0.1", "169.254.0.1", "224.0.0.1", "100.64.0.1", f.relay.ip, "0.0.0.0"):
         bad.append(sink.descriptor(v4=net.ip_bytes(ip)).raw)
     none = {"v4": bytes(4), "port4": 0}

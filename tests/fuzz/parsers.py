@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import re
 import socket
@@ -20,16 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-if __name__ == "__main__" and len(sys.argv) > 1 and sys.argv[1] == "--one":
-    import atheris
-
-    with atheris.instrument_imports(include=["bwrouter"]):
-        import bwrouter.relay.credit
-        import bwrouter.relay.exit
-        import bwrouter.relay.setup
-        import bwrouter.wire.handshake  # noqa: F401
-
 from bwrouter.platform import ffi, net, sodium
 from bwrouter.relay import circuit as C
 from bwrouter.relay import credit, setup
@@ -39,6 +28,7 @@ from bwrouter.wire import descriptor as D
 from bwrouter.wire import sizes as S
 from bwrouter.wire import ticket as T
 
+ROOT = Path(__file__).parents[2]
 _OBF, _SECRET = bytes(range(32)), bytes(range(32, 64))
 _PUBLIC = sodium.x25519_public(_SECRET)
 _GATEWAY, _GATEWAY_SECRET = sodium.ed25519_keypair(b"g" * 32)
@@ -265,6 +255,7 @@ def target_sessions(data: bytes) -> None:
         assert len(e.by_index) == len(e.by_key) <= e.most
         for s in e.by_index.values():
             assert s.circuit is None or (s.circuit in circuits and s.circuit.session is s)
+            assert s.circuits == sum(c.session is s for c in circuits)
         assert e.waiting == sum(len(s.kept) for s in e.by_index.values()) <= exits.KEEP_ALL
     try:
         e.resume(circuits[0], data)
@@ -357,7 +348,7 @@ def run_all(seconds: float, seed: int) -> dict[str, Any]:
             (corpus / f"seed{i}").write_bytes(data)
         found = corpus.parent / f"{name}-"
         argv = [
-            sys.executable, "-m", "tests.fuzz.parsers", "--one", name, f"-max_total_time={share}", f"-seed={seed}",
+            sys.executable, "-m", "tests.fuzz.covered", name, f"-max_total_time={share}", f"-seed={seed}",
             "-max_len=700", "-print_final_stats=1", f"-artifact_prefix={found}", str(corpus),
         ]  # fmt: skip
         run = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
@@ -388,16 +379,5 @@ def main() -> int:
     return 1 if result["parser_failures"] else 0
 
 
-def one(name: str, argv: list[str]) -> None:
-    """One target under atheris; does not return."""
-    import atheris
-
-    os.environ.setdefault("ASAN_OPTIONS", "detect_leaks=0")
-    atheris.Setup([sys.argv[0], *argv], TARGETS[name])
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    if len(sys.argv) > 2 and sys.argv[1] == "--one":
-        one(sys.argv[2], sys.argv[3:])
     sys.exit(main())

@@ -14,6 +14,7 @@ import sys
 from tests.relay.scene import Scene
 
 from .attacker import Attacked
+from .parsers import run_all
 from .world import World
 
 
@@ -26,18 +27,22 @@ def main() -> int:
     p.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     a = p.parse_args()
     print(f"fuzz-wire: seed {a.seed}, {a.runtime}", flush=True)
-    parsers = {}
+    seconds = a.parsers if a.parsers >= 0 else a.seconds / 4 if a.seconds else 60
+    parsers = run_all(seconds, a.seed) if seconds else {}
+    for text in parsers.get("parser_failures", []):
+        print(text)
+    parsers["parser_failures"] = len(parsers.get("parser_failures", []))
     with Scene(count=3, runtime=a.runtime) as scene:
         world = World(scene, a.seed)
         try:
             world.run(a.seconds, a.cells)
         except Attacked as e:
             world.crashes.append(str(e))
-            world.seconds = 0
         result = world.report()
         print(json.dumps(world.details, indent=1))
         world.close()
     result |= parsers
+    result["ok"] = result["ok"] and not parsers["parser_failures"]
     print(json.dumps(result))
     return 0 if result["ok"] else 1
 

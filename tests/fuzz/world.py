@@ -132,6 +132,8 @@ class World:
         self.honest = Honest(scene)
         self.watch = ExitWatch([(net.ip_bytes(scene.relays[-1].ip), 32), (net.ip_bytes("192.168.1.0"), 24)])
         self.pids = [r.process.pid for r in scene.relays]
+        self.memory = self._memory()
+        self.seconds = 0.0
         self.footholds: list[Foothold] = []
         self.old_creates: collections.deque[tuple[tuple[str, int], bytes]] = collections.deque(maxlen=500)
         self.old_cells: list[bytes] = []
@@ -197,7 +199,6 @@ class World:
         """Attack until the time is up or so many cells have been sent, whichever `seconds` or `cells` is not 0."""
         attacks, weights = list(WEIGHTS), list(WEIGHTS.values())
         start = shown = built = time.monotonic()
-        self.memory = self._memory()
         warm = False
         rounds = 0
         while not self.crashes:

@@ -1,6 +1,7 @@
 """The relay process: ties socket, circuits, credit, exit and agent together. What is rare happens here."""
 
 import binascii
+import gc
 
 from ..platform import clock, ffi, net
 from ..platform.ffi import RUNTIME
@@ -131,7 +132,11 @@ class Relay:
         f = _COMMANDS.get(command)
         if f is None:
             return self.loop.count("command")
-        f(self, c, payload)
+        try:
+            f(self, c, payload)
+        except MemoryError:
+            gc.collect()
+            self.loop.count("memory")
 
     def charge(self, c, size):
         if c.left < size:
@@ -282,6 +287,6 @@ _COMMANDS = {
 }  # fmt: skip
 _FREE = (S.PAY, S.PING, S.PONG, S.DESTROY)
 # No honest buyer sends these, and to find out costs up to 1024 hashes: there is no second try.
-_CHEATING = ("preimage", "index beyond the ticket")
+_CHEATING = ("preimage", "index")
 # Sent again later, these may do: a PAY before this one got lost, or the gateway is slow.
 _LATER = ("serial", "waiting")

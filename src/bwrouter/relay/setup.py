@@ -13,7 +13,7 @@ RETRY_MS = 1000
 TRIES = 3
 ANSWER_MS = 4000  # for so long, at least, a repeated CREATE is answered again
 ANSWERS_MOST = 32
-SEEN_MOST = 4096  # ephemeral keys remembered against replayed CREATEs, in two generations
+SEEN_MOST = 4096  # ephemeral keys remembered against replayed CREATEs
 
 
 class Pending:
@@ -42,8 +42,8 @@ class Setup:
         self.own = []  # (prefix, bits) never extended to
         self.budget = Budget()
         self.pending = []  # circuits with an EXTEND under way
-        self._seen = {}
-        self._seen_before = {}
+        self._seen = bytearray(8 * SEEN_MOST)  # a ring of 8-byte heads of ephemeral keys
+        self._seen_at = 0
         self._answers = {}  # ephemeral key: (CREATED, sockaddr), for a few seconds
         self._answers_at = clock.ms()
 
@@ -77,7 +77,7 @@ class Setup:
     def _answer(self, packet, noise1, sockaddr):
         """Do the handshake of a CREATE that was admitted."""
         ephemeral = noise1[:32]
-        if ephemeral[:8] in self._seen or ephemeral[:8] in self._seen_before:
+        if ephemeral[:8] in self._seen:
             # The initiator repeats a CREATE whose answer got lost: say the same again, to the same address only.
             before = self._answers.get(ephemeral)
             if before is not None and before[1] == sockaddr:
@@ -113,10 +113,9 @@ class Setup:
         return c
 
     def _remember(self, ephemeral):
-        if len(self._seen) >= SEEN_MOST // 2:
-            self._seen_before = self._seen
-            self._seen = {}
-        self._seen[ephemeral] = True
+        at = self._seen_at
+        self._seen[at : at + 8] = ephemeral
+        self._seen_at = (at + 8) % len(self._seen)
 
     # -- extending -----------------------------------------------------------
 
