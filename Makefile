@@ -100,7 +100,21 @@ bench-contracts: $(VENV) $(NODE) $(CONTRACTS) ## gas of the contracts against th
 bench-mint: setup ## tickets a second of the mint, latency of an open, time of a root, against their goals
 	@exec $(PYTHON) bench/mint.py
 
-NOT_YET := bench bench-relay bench-shaper bench-router bench-audit ipk apk qemu
+PEERS := build/bench/.peers
+$(PEERS): bench/peers.sh bench/debian-packages.txt scripts/once.sh | $(APT)
+	@bench/peers.sh
+
+BENCH_CC := gcc -O2 -Wall -Wextra -Werror -I build/bench/root/usr/include
+build/bench/c_relay: bench/relay/c_relay.c bench/relay/cell_loop.c bench/relay/cell_loop.h $(PEERS)
+	@$(BENCH_CC) -o $@ $(filter %.c,$^) -l:libsodium.so.23
+build/bench/libpump.so: bench/relay/pump.c bench/relay/pump.h bench/relay/cell_loop.c bench/relay/cell_loop.h $(PEERS)
+	@$(BENCH_CC) -shared -fPIC -o $@ $(filter %.c,$^) -l:libsodium.so.23
+
+.PHONY: bench-relay
+bench-relay: need-root $(VENV) $(MICROPYTHON) build/bench/c_relay build/bench/libpump.so ## CPU time and memory of one hop beside Tor, VPNs, C and bare AEAD; needs root
+	@exec $(PYTHON) -m bench.relay
+
+NOT_YET := bench bench-shaper bench-router bench-audit ipk apk qemu
 .PHONY: $(NOT_YET)
 $(NOT_YET):
 	@echo "make $@: not there yet" >&2; exit 1
