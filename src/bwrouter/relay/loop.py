@@ -13,6 +13,7 @@ from . import circuit as C
 from . import exit, queue
 
 SLOTS = 256
+SLACK = 3000  # bytes: two packets more than the tokens at hand are sent rather than copied
 OWN = 48  # slots for cells that this hop originates
 SLOT = mmsg.SLOT
 _HEADER_V6 = 48  # IPv6 and UDP headers: what a datagram costs on the wire beside itself, at most
@@ -264,7 +265,8 @@ class Loop:
         """Send all that is queued; what the uplink has no room for waits by priority."""
         pacer = self.pacer
         if self.tx.queued:
-            if pacer.tokens > 0 and not self.queue.count:
+            # A whole batch at once only within what the pacer allows: on a slow uplink it would be heard at home.
+            if pacer.tokens > 0 and self._due <= pacer.tokens + SLACK and not self.queue.count:
                 pacer.tokens -= self._due
                 self.tx.flush()
             else:

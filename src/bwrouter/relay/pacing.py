@@ -3,7 +3,7 @@
 from ..platform import clock
 
 STALE_MS = 2000  # without an update for so long the relay falls to its floor
-DEPTH_MS = 20  # what an idle bucket saves up
+DEPTH_MS = 4  # what an idle bucket saves up: a burst of so long into the modem's queue
 
 
 class Pacer:
@@ -38,7 +38,7 @@ class Pacer:
             self.reason = "floor"
         # kbit/s is bits a millisecond; split so that 31 bits suffice at 10 Gbit/s.
         self.tokens += rate * (dt // 8) // 1000 if rate < 200000 else (rate // 1000) * (dt // 8)
-        deep = max(rate // 8 * DEPTH_MS, 3000)
+        deep = max(rate * DEPTH_MS // 8, 3000)
         if self.tokens > deep:
             self.tokens = deep
         return self.tokens

@@ -17,7 +17,6 @@ from .setup import Setup
 
 IDLE_SECONDS = 120  # a circuit without a cell for so long is closed
 FREE_MOST = 64  # control cells a second that are not charged
-OFFLOAD_KBPS = 150000  # from here on a run of 64 KiB is under 4 ms of the uplink: GRO and GSO pay
 LOW_UNITS = 2  # below so many paid units left a CREDIT goes out unasked
 
 
@@ -53,7 +52,7 @@ class Relay:
         """Keys and rules; the first hello opens for business."""
         if self.loop is None:
             obf = binascii.unhexlify(message["obf"])
-            self.loop = Loop(self.fd, self.table, obf, self.pacer, self, False)
+            self.loop = Loop(self.fd, self.table, obf, self.pacer, self)
             self.setup = Setup(self.table, binascii.unhexlify(message["static"]), obf, self.send, self.loop.count)
             self.poller.set(1, self.fd)
         self.setup.gateway_keys = [binascii.unhexlify(k) for k in message["gateway_keys"]]
@@ -86,8 +85,6 @@ class Relay:
 
     def on_rate(self, message, fd):
         self.pacer.update(message["kbps"], message.get("reason", ""))
-        if self.loop is not None:
-            self.loop.offload(self.pacer.rate >= (OFFLOAD_KBPS * 4 // 5 if self.loop.rx.gro else OFFLOAD_KBPS))
 
     def on_opened(self, message, fd):
         c = self.ledger.opened(message)
