@@ -13,6 +13,7 @@ MICROPYTHON := build/micropython/native/.done
 CONTRACT_SOURCES := $(shell find contracts -type f -not -path '*/out/*' -not -path '*/cache/*' 2>/dev/null)
 
 APT := build/.debian-packages
+APT_TEST := build/.debian-packages-test
 VENV := build/venv/.done
 NODE := build/node/.done
 CONTRACTS := $(if $(wildcard contracts/build.py),build/contracts/.done)
@@ -43,7 +44,7 @@ $(MICROPYTHON): $(RECIPE) | $(APT)
 build/micropython/%/.done: $(RECIPE) build/cross/%/.done
 	@scripts/micropython.sh $*
 
-build/.debian-packages-cross: scripts/debian-packages-cross.txt $(APT)
+build/.debian-packages-%: scripts/debian-packages-%.txt $(APT)
 	@scripts/debian-packages.sh $<
 	@touch $@
 
@@ -71,9 +72,9 @@ lab-clean: $(VENV) ## remove network namespaces and processes that a killed run 
 	@exec $(PYTHON) -m tests.lab.net
 
 .PHONY: test test-fast test-cpu
-test: need-root setup ## all tests; needs root for those in network namespaces
+test: need-root setup $(APT_TEST) ## all tests; needs root for those in network namespaces
 	@exec $(PYTHON) -m pytest $(T)
-test-fast: setup ## all tests but those marked slow (lab, faults, browser, qemu); T=PATH... for single ones
+test-fast: setup $(APT_TEST) ## all tests but those marked slow (lab, faults, browser, qemu); T=PATH... for single ones
 	@exec $(PYTHON) -m pytest -m 'not slow' $(T)
 
 test-cpu: $(VENV) build/micropython/$(ARCH)/.done ## the unit tests under MicroPython of another CPU, in qemu-user; ARCH as above
@@ -81,11 +82,11 @@ test-cpu: $(VENV) build/micropython/$(ARCH)/.done ## the unit tests under MicroP
 
 .PHONY: fuzz-wire
 SECONDS_OF_FUZZ = $(if $(filter environment command,$(origin SECONDS)),$(SECONDS),60)
-fuzz-wire: need-root setup ## parsers and live relays under a fuzzer for SECONDS (60); CELLS=N: until N cells; needs root
+fuzz-wire: need-root setup $(APT_TEST) ## parsers and live relays under a fuzzer for SECONDS (60); CELLS=N: until N cells; needs root
 	@exec $(PYTHON) -m tests.fuzz.wire --seconds $(SECONDS_OF_FUZZ) $(if $(CELLS),--cells $(CELLS))
 
 .PHONY: lint
-lint: $(VENV) $(NODE) | $(APT) ## ruff, mypy, shellcheck, eslint, solhint, forge fmt
+lint: $(VENV) $(NODE) $(APT_TEST) ## ruff, mypy, shellcheck, eslint, solhint, forge fmt
 	@scripts/lint.sh
 
 .PHONY: lock

@@ -26,6 +26,11 @@ install="apt-get install -y --no-install-recommends ${missing[*]}"
   apt-get update && $install"
 echo "debian-packages: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+if [[ " ${missing[*]} " == *' postgresql '* && ! -e /etc/postgresql-common/createcluster.conf ]]; then
+  # Tests start a server of their own; Debian's package would set up and start another for the whole machine.
+  mkdir -p /etc/postgresql-common
+  echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+fi
 apt-get -q -o Acquire::Retries=3 update >/dev/null ||
   die "apt-get update failed: mend this machine's package sources or network, then run make again"
 # shellcheck disable=SC2086
