@@ -91,7 +91,7 @@ def unpaid(tunnel: Tunnel, hops: list[Descriptor]) -> dict[str, Any]:
     tunnel.attach(far.detach())
     assert tunnel.circuit
     paid = [h.meter.paid_units for h in tunnel.circuit.hops]
-    tunnel._pay = lambda: None  # type: ignore[method-assign]
+    tunnel._pay = lambda c: None  # type: ignore[method-assign]
     body = struct.pack(">HHHH", 4000, 9, 8 + 1272, 0) + bytes(1272)
     inner, sink = socket.inet_aton(tunnel.inner_v4), socket.inet_aton("198.18.42.2")
     packet = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, 17, 0) + inner + sink + body

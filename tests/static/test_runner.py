@@ -22,7 +22,13 @@ def run(folder: Path, source: str, **environment: str) -> subprocess.CompletedPr
     (folder / "pytest.ini").write_text("[pytest]\n")
     binary = ROOT / "build" / "micropython" / "native" / "micropython"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", "tests/unit"]
-    merged = {**os.environ, "MICROPYTHON": str(binary), "PYTHONPATH": "tests/unit", **environment}
+    merged = {
+        **os.environ,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "MICROPYTHON": str(binary),
+        "PYTHONPATH": "tests/unit",
+        **environment,
+    }
     return subprocess.run(command, cwd=folder, env=merged, capture_output=True, text=True, timeout=60, check=False)
 
 
