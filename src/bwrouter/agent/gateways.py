@@ -51,6 +51,10 @@ class Gateway:
         self.error = ""
         return answer
 
+    def waiting(self):
+        """Whether it is too early to try again. A clock that was set back does not make it wait for ever."""
+        return 0 < self.retry_at - clock.unix() <= BACKOFF_MAX_S
+
     def refresh(self):
         """Fetch /v1/info when it is old. Raises Refused, HttpError."""
         now = clock.unix()
@@ -87,7 +91,7 @@ class Gateways:
         """Those that may be tried now, with a fresh info; the preferred first."""
         out = []
         for gateway in self.all:
-            if gateway.failures and clock.unix() < gateway.retry_at:
+            if gateway.failures and gateway.waiting():
                 continue
             try:
                 gateway.refresh()

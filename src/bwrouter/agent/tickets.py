@@ -7,6 +7,7 @@ Each entry has what the gateway needs to redeem it. The book is written to `run_
 import json
 
 from ..platform import clock, files
+from . import results as receipts
 
 FILE = "tickets.json"
 MOST = 4096  # tickets; the relay repeats what is not taken
@@ -14,11 +15,6 @@ FLASH_MS = 3_600_000
 BATCH = 32  # tickets of one request
 # Refusals of the gateway that can never turn into a yes.
 FINAL_CODES = ("unknown", "elsewhere", "index", "preimage", "forged", "expired", "units", "region", "spent")
-
-
-def receipt_units(receipt):
-    """The relay's units in all that a receipt (hex) names; 0 for none. Layout: docs/architecture.md."""
-    return int.from_bytes(bytes.fromhex(receipt[132:148]), "little") if receipt else 0
 
 
 class Book:
@@ -149,7 +145,7 @@ class Book:
 
     def _keep_receipt(self, gateway, receipt):
         """Keep the receipt that names the most units: it proves what the gateway owes (docs/architecture.md)."""
-        if receipt and receipt_units(receipt) >= receipt_units(self.receipts.get(gateway)):
+        if receipt and receipts.units(receipt) >= receipts.units(self.receipts.get(gateway)):
             self.receipts[gateway] = receipt
 
     def _refuse(self, result):
@@ -170,7 +166,7 @@ class Book:
 
     def unredeemed(self):
         """Units held and not confirmed."""
-        return sum([entry[2] - entry[4] for entry in self.held.values()])
+        return sum([max(0, entry[2] - entry[4]) for entry in self.held.values()])
 
     def save(self, ending=False):
         """Write to RAM what changed; to flash when it is due or the agent ends. Raises OSError."""

@@ -9,7 +9,7 @@ to the worker `{"t":"open","tickets":[...]}` and `{"t":"redeem","gateway":key,"i
 import json
 
 from ..platform import clock, http, net
-from . import proofs, publish, registration
+from . import proofs, publish, registration, results
 from .gateways import Gateways, Refused
 from .log import Log
 
@@ -17,6 +17,7 @@ STAKE_S = 60  # an active stake is looked at again after so long
 STAKE_WAIT_S = 2  # ... and one that is on its way
 REGISTER_S = 15  # between two attempts to register
 EARNINGS_S = 15
+PUBLISH_RETRY_S = 10
 PROVE_TRIES = 3
 PROVE_S = 600  # proofs are checked again after so long even if nothing changed: they take a second on a small CPU
 WAIT_MS = 500
@@ -70,23 +71,26 @@ class Worker:
         for ticket in tickets:
             groups.setdefault(ticket["key"], []).append(ticket)
         for key in sorted(groups):
-            self._post("opened", self.gateways.of_mint_key(key), "/v1/open", {"tickets": groups[key]})
+            gateways = self.gateways.of_mint_key(key)
+            self._post("opened", gateways, "/v1/open", {"tickets": groups[key]}, results.opened)
         self.channel.send(b'{"t":"idle","job":"open"}')
 
     def redeem(self, gateway, items):
-        self._post("redeemed", self.gateways.of_key(gateway), "/v1/redeem", {"items": items})
+        gateways = self.gateways.of_key(gateway)
+        self._post("redeemed", gateways, "/v1/redeem", {"items": items}, results.redeemed)
         self.channel.send(b'{"t":"idle","job":"redeem"}')
 
-    def _post(self, kind, gateways, path, body):
+    def _post(self, kind, gateways, path, body, check):
         error = "no gateway answers"
         for gateway in gateways:
             try:
                 answer = gateway.signed(path, body, self.keys)
-                self._send({"t": kind, "gateway": gateway.key, "results": answer["results"]})
+                good = check(answer, body, self.keys.relay, gateway.key)
+                self._send({"t": kind, "gateway": gateway.key, "results": good})
                 self.log.change(kind, "")
                 return
-            except (Refused, http.HttpError, KeyError) as failure:
-                error = str(failure)
+            except (Refused, http.HttpError, results.Malformed) as failure:
+                error = gateway.url + ": " + str(failure)
         self.log.change(kind, error)
         self._send({"t": kind, "gateway": "", "results": [], "error": error})
 
@@ -162,9 +166,9 @@ class Worker:
 
     def _keep_published(self, gateway):
         now = gateway.now()
-        if gateway.published_until and now < gateway.published_at + publish.REFRESH_S:
+        if gateway.published_until and abs(now - gateway.published_at) < publish.REFRESH_S:
             return
-        if now < gateway.retry_at:
+        if gateway.waiting():
             return
         try:
             until = now + publish.LIFETIME_S
@@ -176,7 +180,7 @@ class Worker:
             self.log.info("descriptor published at " + gateway.url)
         except (Refused, http.HttpError, ValueError, KeyError, TypeError) as error:
             gateway.error = "descriptor: " + str(error)
-            gateway.retry_at = now + 10
+            gateway.retry_at = clock.unix() + PUBLISH_RETRY_S
 
     def _keep_earnings(self, gateway):
         now = clock.unix()
@@ -193,7 +197,7 @@ class Worker:
         """Check the gateway's words on stake and earnings against the chain's own proofs, when they changed."""
         posted = self.earnings.get("posted")
         words = [self.stake, self.earnings.get("claimed_wei"), posted and posted.get("root")]
-        if words == self._proved_for and now - self._proved_at < PROVE_S:
+        if words == self._proved_for and abs(now - self._proved_at) < PROVE_S:
             return
         for _ in range(PROVE_TRIES):
             try:

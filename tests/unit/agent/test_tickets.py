@@ -5,7 +5,7 @@ import os
 
 from harness import raises
 
-from bwrouter.agent import tickets
+from bwrouter.agent import results, tickets
 from bwrouter.platform import files
 
 GATEWAY, OTHER = "aa" * 32, "bb" * 32
@@ -182,7 +182,7 @@ def test_the_highest_receipt_is_kept():
     book = opened_book("receipts", A)
     for units in (5, 300, 40):
         book.redeemed([ok(A, index=1, receipt=receipt(units))], GATEWAY)
-    assert tickets.receipt_units(book.receipts[GATEWAY]) == 300
+    assert results.units(book.receipts[GATEWAY]) == 300
 
 
 def test_malformed_messages_raise():
