@@ -10,6 +10,7 @@ size_t controllen; int flags; }; unsigned len; } is 64 bytes where pointers have
 """
 
 import struct
+import sys
 
 from . import arena, consts, ffi, net
 from .ffi import LIBC, WORD, func
@@ -26,6 +27,8 @@ _U32 = _HEADER // 4
 _NAMELEN = 8 // 4 if WORD == 8 else 4 // 4  # index of namelen among the 32-bit words
 _LEN = 56 // 4 if WORD == 8 else 28 // 4
 _CONTROL = 5  # index of controllen among the words
+# And of its low half among the 32-bit words: a 64-bit word read is a big int to MicroPython, and allocated.
+_CONTROL_LOW = _CONTROL * WORD // 4 + (WORD // 4 - 1 if sys.byteorder == "big" else 0)
 _CMSG = WORD + 8  # sizeof(struct cmsghdr)
 _CONTROL_ROOM = 32
 _SOL_UDP = 17
@@ -114,7 +117,7 @@ class Receiver:
             self.size = self.last = total
             return 1
         size = total
-        if self._hw[m * _WORDS + _CONTROL] >= _CMSG + 4:
+        if self._h32[m * _U32 + _CONTROL_LOW] >= _CMSG + 4:
             at = m * _CONTROL_ROOM // 4 + WORD // 4
             c = self._controls
             if c[at] == _SOL_UDP and c[at + 1] == _UDP_GRO:
