@@ -308,6 +308,21 @@ def enter(relay: RelayProcess, client: Peer, sink: Sink | None, pay: int = 1024)
     return f
 
 
+def create(relay: RelayProcess, reply_obf: bytes, **fields: Any) -> bytes:
+    """A CREATE to a relay; `fields` spoil single parts (or choose flags and padding)."""
+    payload = bytearray(
+        handshake.payload1(
+            fields.get("origin", 3), os.urandom(16), reply_obf, int(time.time()) + fields.get("late", 0),
+            fields.get("flags", 0),
+        )
+    )  # fmt: skip
+    payload[0] = fields.get("version", S.VERSION)
+    noise1 = noise.Initiator(fields.get("static", sodium.x25519_public(relay.static))).write(bytes(payload))
+    noise1 = fields.get("ephemeral", b"") + noise1[len(fields.get("ephemeral", b"")) :]
+    cid = cell.make_cid(os.urandom(8))
+    return bytes(handshake.create(fields.get("obf", relay.obf), cid, noise1, fields.get("cookie"), fields.get("pad")))
+
+
 def pay_for(units: int, key_id: bytes = b"k" * 8, serial: int = 0) -> bytes:
     """A PAY that opens a ticket and pays `units` of it."""
     from bwrouter.wire import ticket as T

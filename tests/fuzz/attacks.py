@@ -11,11 +11,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bwrouter.platform import ffi, net, sodium
-from bwrouter.wire import address, cell, handshake, noise
+from bwrouter.wire import address, cell, handshake
 from bwrouter.wire import descriptor as D
 from bwrouter.wire import sizes as S
 from bwrouter.wire import ticket as T
 
+from . import attacker
 from .attacker import Foothold, enter, pay_for, scratch, unmask
 
 if TYPE_CHECKING:
@@ -52,18 +53,8 @@ def oversized(w: World, f: Foothold) -> None:
 
 
 def create(w: World, f: Foothold, **fields: Any) -> bytes:
-    """A CREATE to the relay of `f`; `fields` spoil single parts."""
-    obf = fields.get("obf", f.relay.obf)
-    payload = bytearray(
-        handshake.payload1(
-            fields.get("origin", 3), os.urandom(16), w.stranger.obf, int(time.time()) + fields.get("late", 0),
-            w.rng.getrandbits(16),
-        )
-    )  # fmt: skip
-    payload[0] = fields.get("version", S.VERSION)
-    noise1 = noise.Initiator(fields.get("static", sodium.x25519_public(f.relay.static))).write(bytes(payload))
-    noise1 = fields.get("ephemeral", b"") + noise1[len(fields.get("ephemeral", b"")) :]
-    return bytes(handshake.create(obf, cell.make_cid(os.urandom(8)), noise1, fields.get("cookie"), fields.get("pad")))
+    """A CREATE to the relay of `f`."""
+    return attacker.create(f.relay, w.stranger.obf, flags=w.rng.getrandbits(16), **fields)
 
 
 def creates(w: World, f: Foothold) -> None:

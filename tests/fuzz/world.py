@@ -213,24 +213,27 @@ class World:
             if now - built > 60:
                 built = now
                 self._rebuild()
-            attack = self.rng.choices(attacks, weights)[0] if rounds >= len(attacks) else attacks[rounds]
+            chosen = self.rng.choices(attacks, weights, k=len(self.scene.relays))
+            self.one(*(chosen if rounds >= len(attacks) else [attacks[rounds]]))
             rounds += 1
-            self.one(attack)
         self.seconds = time.monotonic() - start
 
-    def one(self, attack: Any) -> None:
-        """One batch of one attack, and the judgement of it."""
-        f = self.rng.choice([f for f in self.footholds if f.link])
-        before = self.cells
-        attack(self, f)
-        self.kinds[attack.__name__] += self.cells - before
+    def one(self, *attacks: Any) -> None:
+        """A batch of each attack, each on a relay of its own, and the judgement of them."""
+        relays = self.rng.sample(self.scene.relays, len(attacks))
+        for attack, relay in zip(attacks, relays):
+            f = self.rng.choice([f for f in self.footholds if f.link and f.relay is relay])
+            before = self.cells
+            attack(self, f)
+            self.kinds[attack.__name__] += self.cells - before
+        names = " + ".join(sorted({a.__name__ for a in attacks}))
         alive = self.honest_beat()
-        self.judge(attack.__name__)
+        self.judge(names)
         for r in self.scene.relays:
             if r.process.poll() is not None:
-                self.crashes.append(f"{attack.__name__}: {r.ip} ended with {r.process.returncode}")
+                self.crashes.append(f"{names}: {r.ip} ended with {r.process.returncode}")
         if not alive and not self.crashes:
-            self.crashes.append(f"{attack.__name__}: the honest circuit is dead")
+            self.crashes.append(f"{names}: the honest circuit is dead")
 
     def honest_beat(self) -> bool:
         try:

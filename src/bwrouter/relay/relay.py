@@ -211,7 +211,9 @@ class Relay:
             return
         for c in self.setup.tick():
             self.error(c, S.E_NO_ANSWER, S.EXTEND)
-        for c in list(self.table.all):
+        circuits = self.table.all
+        for at in range(len(circuits) - 1, -1, -1):  # backwards, for `close` takes out; a copy might find no memory
+            c = circuits[at]
             i = self.table.index(c)
             self.table.free[i] = 0
             idle = 0 if self.table.stirred(c) else self.table.idle[i] + 1
@@ -264,7 +266,11 @@ class Relay:
                     loop.flush()
                 if loop.queue.count:
                     wait = min(wait, self.pacer.wait_ms())
-            self.tick()
+            try:
+                self.tick()
+            except MemoryError:
+                gc.collect()
+                loop.count("memory")
         self.stop()
 
     def stop(self):
