@@ -9,7 +9,7 @@ from collections.abc import Callable
 from tests.lab import web
 from tests.lab.checks import Facts, Hop
 from tests.lab.net import inside
-from tests.lab.pool import EXIT, MAY_SEE, REGION, Pool, Refused, Router
+from tests.lab.pool import EXIT, MAY_SEE, REGION, Pool, Refused, Router, read_json
 from tests.lab.proc import Process
 
 LEDGER = ["address", "uint40", "uint32", "bytes32", "bytes32", "uint128", "uint128"]
@@ -43,6 +43,8 @@ class Accountant:
         self.facts.sha256_got = web.sha256_of(self.pool.target)
         status = self.pool.client_status()
         self.facts.peers = [status["inner_v4"], self.pool.lab.nodes[EXIT].v4]
+        homes = {n.name: read_json(self.pool.folder / n.name / "household.json") for n in self.pool.lab.homes}
+        self.facts.homes = {name: told["mbps"] for name, told in homes.items() if told.get("bursts")}
         for told in status["hops"]:
             router = self.pool.by_id(told["id"])
             if router is None or router.relay is None:

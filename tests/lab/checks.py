@@ -48,6 +48,7 @@ class Facts:
     web: str = ""
     peers: list[str] = field(default_factory=list)  # the inner addresses of the buyer and the exit's public one
     may_see: tuple[str, ...] = ()
+    homes: dict[str, float] = field(default_factory=dict)  # upload rate of each household's bursts, Mbit/s
     left: list[str] = field(default_factory=list)
 
 
@@ -164,6 +165,16 @@ def overhead_pct(f: Facts) -> float:
     return round((_relay_bytes(f.links["buyer"]) / inner - 1) * 100, 2) if inner else 0.0
 
 
+def home_mbps(f: Facts) -> dict[str, float]:
+    """What households got for their own uploads, Mbit/s: behind the circuit's hops, and behind routers at rest."""
+    hops = {h.name for h in f.hops}
+    rates = {
+        "hops": [m for n, m in f.homes.items() if n in hops],
+        "others": [m for n, m in f.homes.items() if n not in hops],
+    }
+    return {who: round(sum(r) / len(r), 1) for who, r in rates.items() if r}
+
+
 def _relay_bytes(link: dict[str, Any]) -> int:
     return int(link["relay_bytes_to"] + link["relay_bytes_from"])
 
@@ -177,4 +188,5 @@ def result(f: Facts, ok: bool, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 1), "download_s": round(f.download_s, 2),
         "cpu_ms_per_mb": [round(h.cpu_ms / (f.got / MB), 2) for h in f.hops] if f.got else [],
         "relay_rss_kb": [h.rss_kb for h in f.hops], "wire_per_payload": wire_per_payload(f),
+        "home_mbps": home_mbps(f),
     }  # fmt: skip

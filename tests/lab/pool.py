@@ -30,6 +30,7 @@ REGION = 1
 EPOCH_SECONDS, CHALLENGE_SECONDS = 3, 1
 GATEWAY_PORT, RPC_PORT = 8080, 8545
 EXIT = "dc"
+HOPS, TICKET_BYTES = 3, 64 << 20
 WATCHED = ("r1", "r2", "r3", "r4", "dc", "gateway", "buyer", "web")
 MAY_SEE = ("dc", "web")  # the exit's and the web server's own links
 FIRST_UID = 64101
@@ -306,10 +307,12 @@ class Pool:
 
     def buyer_settings(self) -> dict[str, Any]:
         folder = RUN / "buyer"
+        tickets = HOPS * (1 + -(-self.size * 5 // (4 * TICKET_BYTES)))  # a quarter more than the file, one in reserve
+        units = tickets * TICKET_BYTES // 65536
         return {
             "gateway": {"url": self.url, "key": self.info["gateway_key"]}, "rpc_url": self.chain.url,
-            "region": REGION, "hops": 3, "wallet_key_file": str(folder / "wallet.key"), "run_dir": str(folder / "run"),
-            "state_dir": str(folder / "state"),
+            "region": REGION, "hops": HOPS, "wallet_key_file": str(folder / "wallet.key"), "run_dir": str(folder / "run"),
+            "state_dir": str(folder / "state"), "stock_units": units, "spend_limit_units": units,
         }  # fmt: skip
 
     def client_status(self) -> dict[str, Any]:
@@ -348,7 +351,7 @@ class Pool:
     def stop_buyer(self) -> None:
         """SIGTERM: the client settles with every hop, closes the circuit and writes its last status."""
         assert self.client
-        if status := self.client.stop(8):
+        if status := self.client.stop(min(20.0, max(4.0, self.remaining()))):
             raise Refused(f"the client ended with {status}:\n{self.client.tail()}")
         self.processes.started.remove(self.client)
 

@@ -30,6 +30,7 @@ from tests.lab.view import Row, Scene, View
 RANGES = {"RUN_SECONDS": (60, 10, 86_400), "RUN_BYTES": (64 << 20, 1, 4 << 30)}
 OWNER = os.getpid()
 TEARDOWN_S = 3.0  # of RUN_SECONDS, kept for the end
+HOMES = {"hops": "households behind the hops uploaded at", "others": "the others at"}
 MARKS = {True: "✓", False: "✗"}
 FAILURES = (Refused, net.LabError, chain.ChainError, requests.RequestException, TimeoutError, OSError)
 
@@ -160,7 +161,9 @@ def summary(facts: Facts, verdicts: list[Check], why: str, seconds: float) -> No
                 f"{number:>3}  {hop.name:<6}  {hop.id[:12]}  {hop.runtime:<11}  {hop.paid:>4}  {hop.redeemed:>8}  "
                 f"{(hop.balance - hop.before) / 1e18:.6f}  {cpu:>4.1f}  {hop.rss_kb:>5}"
             )
-        print("paid, redeemed: units of 64 KiB; CPU: ms for each MB of the file; RSS: kB\n")
+        print("paid, redeemed: units of 64 KiB; CPU: ms for each MB of the file; RSS: kB")
+        homes = checks.home_mbps(facts)
+        print(", ".join(f"{HOMES[who]} {mbps} Mbit/s" for who, mbps in homes.items()) + "\n")
     missed = [check.name for check in verdicts if check.ok is None]
     if missed:
         print(f"– not reached: {', '.join(missed)}")

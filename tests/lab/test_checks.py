@@ -109,8 +109,11 @@ def test_four_bytes_by_chance_are_no_leak_and_a_header_is_one() -> None:
 
 
 def test_figures_come_from_the_captures() -> None:
-    told = checks.result(good(), True, 12.34)
+    facts = good()
+    facts.homes = {"r1": 30.0, "r2": 31.0, "r3": 38.0}
+    told = checks.result(facts, True, 12.34)
     assert told["overhead_pct"] == pytest.approx((1200 / 1100 - 1) * 100, abs=0.01)
     assert told["wire_per_payload"] == [1.2, 1.3, 1.2]
     assert told["paid_units"] == told["redeemed_units"] == 300
+    assert told["home_mbps"] == {"hops": 30.5, "others": 38.0}
     assert told["claimed_wei"] == str(3 * 90 * UNIT_WEI)
