@@ -127,6 +127,9 @@ def perform(seconds: int, size: int, view: View, facts: Facts) -> str:
     pool = Pool(lab, processes, size, lambda: end - time.monotonic())
     scene.size = size
     scene.rows = [Row(r.node.name, "home" if r.node.line else "exit") for r in pool.routers.values()]
+    (proc.RUN / "prefix").write_text(
+        lab.prefix
+    )  # of the namespaces, for who wants to look inside: ip netns exec PREFIX-r1 ...
     stop = threading.Event()
     sampler = Sampler(pool, scene, stop)
     try:

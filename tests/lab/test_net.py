@@ -164,7 +164,7 @@ def test_household_rests_between_bursts(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left(tmp_path: Path) -> None:
-    before = [net.lab_namespaces(), *map(net.host_state, net.HOST_STATE)]
+    before = list(map(net.host_state, net.HOST_STATE))
     with Lab(homes=1) as built:
         prefix = built.prefix
         started = proc.Processes(tmp_path)
@@ -172,7 +172,8 @@ def test_nothing_is_left(tmp_path: Path) -> None:
         assert prefix + "-r1" in net.lab_namespaces()
         where = [built.nodes["r1"].lan_ns]
         proc.wait_for("the sleeper", lambda: sleeper.pid in net.processes_in(where), 5)
-    assert [net.lab_namespaces(), *map(net.host_state, net.HOST_STATE)] == before
+    assert not [n for n in net.lab_namespaces() if n.startswith(prefix)]
+    assert list(map(net.host_state, net.HOST_STATE)) == before
     assert sleeper.popen.wait(5) == -signal.SIGKILL
     built.stop()
 
