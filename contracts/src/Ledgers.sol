@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
-import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {BandwidthToken} from "./BandwidthToken.sol";
 import {GatewayBonds} from "./GatewayBonds.sol";
+import {Merkle} from "./Merkle.sol";
 import {BPS, CHALLENGE_BOND, FINDER_BPS, Parameters} from "./Parameters.sol";
 
 /// @title The ledgers of `Settlement` and the challenge of a root that is below a receipt.
@@ -144,7 +144,7 @@ abstract contract Ledgers is GatewayBonds {
         Challenge memory c = _openChallenge(l, gateway, region, account);
         if (block.timestamp > c.deadline) revert ResponseOver(c.deadline);
         if (cumulative < c.cumulative) revert LeafBelowReceipt(cumulative, c.cumulative);
-        if (!MerkleProof.verifyCalldata(proof, l.pendingRoot, _leaf(account, cumulative))) revert InvalidProof();
+        if (Merkle.root(proof, Merkle.leaf(account, cumulative)) != l.pendingRoot) revert InvalidProof();
         --l.challenges;
         delete _challenges[gateway][region][account];
         emit ChallengeAnswered(gateway, region, account);
@@ -182,10 +182,5 @@ abstract contract Ledgers is GatewayBonds {
     {
         c = _challenges[gateway][region][account];
         if (c.challenger == address(0) || l.claimableAt == 0 || c.epoch != l.epoch) revert NoChallenge(account);
-    }
-
-    /// OpenZeppelin StandardMerkleTree's leaf of ["address", "uint256"].
-    function _leaf(address account, uint256 cumulative) internal pure returns (bytes32) {
-        return keccak256(bytes.concat(keccak256(abi.encode(account, cumulative))));
     }
 }

@@ -62,12 +62,21 @@ contract RegionToken is ERC20Burnable, ERC20Permit {
 
     /// The address that holds what buyers deposited with `gateway` and no final root has settled yet.
     function depositsEscrow(address gateway) public pure returns (address) {
-        return address(uint160(uint256(keccak256(abi.encode("bwrouter deposits", gateway)))));
+        return _escrow("bwrouter deposits", gateway);
     }
 
     /// The address that holds what final roots of `gateway` have settled and nobody has claimed yet.
     function earningsEscrow(address gateway) public pure returns (address) {
-        return address(uint160(uint256(keccak256(abi.encode("bwrouter earnings", gateway)))));
+        return _escrow("bwrouter earnings", gateway);
+    }
+
+    /// The low 160 bits of keccak256(abi.encode(purpose, gateway)).
+    function _escrow(bytes32 purpose, address gateway) private pure returns (address escrow) {
+        assembly ("memory-safe") {
+            mstore(0, purpose)
+            mstore(32, shr(96, shl(96, gateway)))
+            escrow := shr(96, shl(96, keccak256(0, 64)))
+        }
     }
 
     /// A root became final: `net` moves from deposits to earnings, `burn` leaves the world.
@@ -82,8 +91,10 @@ contract RegionToken is ERC20Burnable, ERC20Permit {
     }
 
     /// Pays a claim. The Transfer event from the earnings escrow is the claim's event.
-    function pay(address gateway, address to, uint256 amount) external onlySettlement {
-        _transfer(earningsEscrow(gateway), to, amount);
+    function pay(address gateway, address to, uint256 amount) external onlySettlement returns (bool) {
+        if (to == address(0)) revert ERC20InvalidReceiver(to);
+        _update(_escrow("bwrouter earnings", gateway), to, amount);
+        return true;
     }
 
     /// Gives unspent deposit back.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
-import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {BandwidthToken} from "./BandwidthToken.sol";
 import {Ledgers} from "./Ledgers.sol";
+import {Merkle} from "./Merkle.sol";
 import {BPS, PHI_BPS, Parameters} from "./Parameters.sol";
 import {Permits} from "./Permits.sol";
 import {PoolFactory} from "./PoolFactory.sol";
@@ -185,7 +185,7 @@ contract Settlement is Ledgers {
         (RegionToken token, bytes32 root) = _finalRoot(gateway, region);
         uint256 due = _take(claimed[gateway][region], root, account, cumulative, proof);
         if (due == 0) revert NothingToClaim(account);
-        token.pay(gateway, account, due);
+        _pay(token, gateway, account, due);
     }
 
     /// `claim` for many accounts; those with nothing due are passed over, a wrong proof reverts all.
@@ -203,7 +203,7 @@ contract Settlement is Ledgers {
         mapping(address => uint256) storage paid = claimed[gateway][region];
         for (uint256 i = 0; i < accounts.length; ++i) {
             uint256 due = _take(paid, root, accounts[i], cumulatives[i], proofs[i]);
-            if (due != 0) token.pay(gateway, accounts[i], due);
+            if (due != 0) _pay(token, gateway, accounts[i], due);
         }
     }
 
@@ -234,8 +234,8 @@ contract Settlement is Ledgers {
 
     function _finalRoot(address gateway, uint16 region) private returns (RegionToken token, bytes32 root) {
         Ledger storage l = _ledgers[gateway][region];
-        (address token_, uint256 claimableAt, uint256 challenges) = (l.token, l.claimableAt, l.challenges);
-        if (claimableAt != 0 && block.timestamp >= claimableAt && challenges == 0) _finalise(l, gateway, region);
+        (address token_, uint256 claimableAt) = (l.token, l.claimableAt);
+        if (claimableAt != 0 && block.timestamp >= claimableAt && l.challenges == 0) _finalise(l, gateway, region);
         return (RegionToken(token_), l.root);
     }
 
@@ -251,6 +251,11 @@ contract Settlement is Ledgers {
         if (net != 0) RegionToken(l.token).settle(gateway, net, burn);
     }
 
+    /// The token returns true or reverts; asking for the word spares the look at its code.
+    function _pay(RegionToken token, address gateway, address account, uint256 due) private {
+        if (!token.pay(gateway, account, due)) revert NothingToClaim(account);
+    }
+
     function _take(
         mapping(address => uint256) storage paid,
         bytes32 root,
@@ -258,11 +263,14 @@ contract Settlement is Ledgers {
         uint256 cumulative,
         bytes32[] calldata proof
     ) private returns (uint256 due) {
-        bytes32 leaf = _leaf(account, cumulative);
-        if (root == 0 || !MerkleProof.verifyCalldata(proof, root, leaf)) revert InvalidProof();
+        if (Merkle.root(proof, Merkle.leaf(account, cumulative)) != root) {
+            revert InvalidProof();
+        }
         uint256 before = paid[account];
         if (cumulative <= before) return 0;
         paid[account] = cumulative;
-        return cumulative - before;
+        unchecked {
+            return cumulative - before;
+        }
     }
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
+import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {GatewayBonds} from "../src/GatewayBonds.sol";
 import {Ledgers} from "../src/Ledgers.sol";
+import {Merkle} from "../src/Merkle.sol";
 import {RegionToken} from "../src/RegionToken.sol";
 import {Settlement} from "../src/Settlement.sol";
 import {Base} from "./Base.sol";
@@ -347,5 +349,15 @@ contract SettlementTest is Base {
         settlement.convict(gateway, REGION, ALICE);
         settlement.refundChallenge(gateway, REGION, BOB);
         eq(bwt.balanceOf(WATCHER), 200e18 + 1_000e18, "both bonds and the share");
+    }
+
+    function test_proof_walk_is_openzeppelins(bytes32[] calldata siblings, bytes32 node) public pure {
+        yes(Merkle.root(siblings, node) == MerkleProof.processProofCalldata(siblings, node), "another root");
+    }
+
+    function test_leaf_is_openzeppelins() public pure {
+        // The first value of @openzeppelin/merkle-tree's README.
+        bytes32 leaf = Merkle.leaf(0x1111111111111111111111111111111111111111, 5000000000000000000);
+        yes(leaf == 0xeb02c421cfa48976e66dfb29120745909ea3a0f843456c263cf8f1253483e283, "leaf");
     }
 }
