@@ -74,7 +74,7 @@ epochs = Table(
     metadata,
     Column("region", Integer, nullable=False),
     Column("number", BigInteger, nullable=False),  # unix time // epoch_seconds of the contract
-    Column("state", String(16), nullable=False),  # closed, posted, settled
+    Column("state", String(16), nullable=False),  # frozen, closed, posted, settled
     Column("root", LargeBinary(32), nullable=False),
     Column("total_wei", String(78), nullable=False),
     Column("closed_at", BigInteger, nullable=False),

@@ -2,7 +2,8 @@
 
 For each region one epoch is under way at a time, and its row says how far it came:
 
-    (none)  -> closed   leaves are frozen in the ledger, in one transaction with the relays' `settled` marks
+    (none)  -> frozen   leaves are kept in the ledger, in one transaction with the relays' `settled` marks
+    frozen  -> closed   their root is computed
     closed  -> posted   the root is on chain
     posted  -> settled  the challenge window has passed and every leaf is paid
 
@@ -22,7 +23,7 @@ from hashlib import sha256
 from typing import Any
 
 import structlog
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bwgateway import accounts, metrics
@@ -123,6 +124,9 @@ class Settlement:
         if epoch is None or epoch.state == "settled":
             await self._close(region, epoch)
             epoch = await self._latest(region)
+        if epoch is not None and epoch.state == "frozen":
+            await self._seal(region, epoch)
+            epoch = await self._latest(region)
         if epoch is not None and epoch.state in ("closed", "posted"):
             await self._post(region, epoch)
             epoch = await self._latest(region)
@@ -147,15 +151,12 @@ class Settlement:
             return
         owners = {relay: await self._payout(relay) for relay in due}
 
-        async def work(connection: AsyncConnection) -> tuple[Tree, dict[str, int]] | None:
-            return await self._freeze(connection, region, number, due, owners)
+        async def work(connection: AsyncConnection) -> bool:
+            return await self._freeze(connection, region, number, due, owners, int(last.total_wei) if last else 0)
 
-        frozen = await self._db.transact(work)
-        if frozen is None:
-            return
-        self._trees = {k: v for k, v in self._trees.items() if k[0] != region} | {(region, number): frozen}
-        metrics.roots.labels(str(region), "closed").inc()
-        log.info("settlement.closed", region=region, epoch=number, relays=len(due))
+        if await self._db.transact(work):
+            metrics.roots.labels(str(region), "closed").inc()
+            log.info("settlement.closed", region=region, epoch=number, relays=len(due))
 
     async def _due(self, region: int) -> dict[bytes, int]:
         """Relays with units that no epoch has: their units in all."""
@@ -175,52 +176,62 @@ class Settlement:
         number: int,
         due: dict[bytes, int],
         owners: dict[bytes, str | None],
-    ) -> tuple[Tree, dict[str, int]] | None:
+        total: int,
+    ) -> bool:
+        """Add what relays gained to their payouts and keep a copy of all payouts as the epoch's leaves."""
+        gains = await self._gains(connection, region, due, owners)
+        if not gains:
+            return False
+        known = {
+            row.payout: int(row.cumulative_wei)
+            for row in await connection.execute(
+                select(payouts.c.payout, payouts.c.cumulative_wei).where(
+                    payouts.c.region == region, payouts.c.payout.in_(sorted(gains))
+                )
+            )
+        }
+        insert = self._db.insert(payouts)
+        insert = insert.on_conflict_do_update(
+            index_elements=[payouts.c.region, payouts.c.payout],
+            set_={"cumulative_wei": insert.excluded.cumulative_wei},
+        )
+        rows = [
+            {"region": region, "payout": payout, "cumulative_wei": str(known.get(payout, 0) + gain)}
+            for payout, gain in sorted(gains.items())
+        ]
+        await connection.execute(insert, rows)
+        copy = select(payouts.c.region, literal(number), payouts.c.payout, payouts.c.cumulative_wei)
+        await connection.execute(
+            self._db.insert(leaves).from_select(
+                ["region", "number", "payout", "cumulative_wei"], copy.where(payouts.c.region == region)
+            )
+        )
+        row = {"region": region, "number": number, "total_wei": str(total + sum(gains.values()))}
+        await connection.execute(
+            self._db.insert(epochs).values(**row, state="frozen", root=b"", closed_at=int(time.time()))
+        )
+        await self._prune(connection, region)
+        return True
+
+    async def _gains(
+        self, connection: AsyncConnection, region: int, due: dict[bytes, int], owners: dict[bytes, str | None]
+    ) -> dict[str, int]:
+        """Wei gained by payout; marks the relays' units as settled."""
         gains: dict[str, int] = defaultdict(int)
         for relay, units in sorted(due.items()):
-            payout = owners[relay]
+            payout, mine = owners[relay], (relays.c.relay == relay) & (relays.c.region == region)
             if payout is None:  # left the registry: its units wait until it is back
                 log.warning("settlement.no_payout", relay=relay.hex(), units=units)
                 continue
-            row = (
-                await connection.execute(
-                    select(relays.c.settled).where(relays.c.relay == relay, relays.c.region == region)
-                )
-            ).one()
-            gains[payout] += self.net_wei(units) - self.net_wei(row.settled)
-            await connection.execute(
-                update(relays).where(relays.c.relay == relay, relays.c.region == region).values(settled=units)
-            )
-        rows = await connection.execute(
-            select(payouts.c.payout, payouts.c.cumulative_wei).where(payouts.c.region == region)
-        )
-        sums = {row.payout: int(row.cumulative_wei) for row in rows}
-        for payout, gain in gains.items():
-            sums[payout] = sums.get(payout, 0) + gain
-            values = {"cumulative_wei": str(sums[payout])}
-            insert = self._db.insert(payouts).values(region=region, payout=payout, **values)
-            await connection.execute(
-                insert.on_conflict_do_update(index_elements=[payouts.c.region, payouts.c.payout], set_=values)
-            )
-        if not gains:
-            return None
-        tree = _tree(sums)
-        await connection.execute(
-            self._db.insert(leaves),
-            [{"region": region, "number": number, "payout": p, "cumulative_wei": str(w)} for p, w in sums.items()],
-        )
-        await connection.execute(
-            self._db.insert(epochs).values(
-                region=region,
-                number=number,
-                state="closed",
-                root=tree.root,
-                total_wei=str(sum(sums.values())),
-                closed_at=int(time.time()),
-            )
-        )
-        await self._prune(connection, region)
-        return tree, sums
+            settled = (await connection.execute(select(relays.c.settled).where(mine))).scalar_one()
+            gains[payout] += self.net_wei(units) - self.net_wei(settled)
+            await connection.execute(update(relays).where(mine).values(settled=units))
+        return gains
+
+    async def _seal(self, region: int, epoch: Any) -> None:
+        """Compute the root of the frozen leaves, outside any transaction."""
+        tree, _ = await self.tree(region, epoch.number)
+        await self._mark(region, epoch.number, "closed", root=tree.root)
 
     async def _prune(self, connection: AsyncConnection, region: int) -> None:
         query = select(epochs.c.number).where(epochs.c.region == region).order_by(epochs.c.number.desc())
@@ -295,7 +306,10 @@ class Settlement:
                 sums = {row.payout: int(row.cumulative_wei) for row in rows}
             if not sums:
                 raise KeyError(f"region {region}, epoch {number}")
-            cached = self._trees[region, number] = (_tree(sums), sums)
+            tree = await asyncio.to_thread(Tree.of, {bytes.fromhex(p[2:]): wei for p, wei in sums.items()})
+            kept = {k: v for k, v in self._trees.items() if k[0] != region or k[1] > number - KEEP}
+            cached = (tree, sums)
+            self._trees = kept | {(region, number): cached}
         return cached
 
     # --- mint keys and withdrawals ---
@@ -356,7 +370,3 @@ class Settlement:
         except Reverted as e:
             log.error("settlement.voucher_refused", region=region, account=voucher.account, reason=str(e))
             return []
-
-
-def _tree(sums: dict[str, int]) -> Tree:
-    return Tree(leaf(bytes.fromhex(payout[2:]), wei) for payout, wei in sums.items())

@@ -95,6 +95,12 @@ class Rig:
                 time.sleep(0.05)
         raise AssertionError(f"the gateway did not start:\n{self.log.read_text()[-3000:]}")
 
+    def answers(self) -> bool:
+        try:
+            return self.http.get(self.url + "/healthz", timeout=2).status_code == 200
+        except requests.RequestException:
+            return False
+
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bwgateway import merkle
 from bwgateway.merkle import Tree, leaf, verify
 from tests.gateway.rig import ROOT
 
@@ -53,6 +55,21 @@ def test_every_leaf_is_proved_and_no_other(sums: dict[bytes, int]) -> None:
         assert verify(tree.root, hashes[account], proof)
         more = (amount + 1) % 2**256
         assert not verify(tree.root, leaf(account, more), proof)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 9, 100, 127, 128, 129, 1000])
+@pytest.mark.parametrize("workers", [2, 3, 4, 8])
+def test_workers_grow_the_same_tree(count: int, workers: int) -> None:
+    hashes = [random.Random(i).randbytes(32) for i in range(count)]
+    assert Tree(hashes, workers)._nodes == Tree(hashes)._nodes
+
+
+def test_a_large_tree_is_hashed_by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    sums = {random.Random(i).randbytes(20): i for i in range(300)}
+    alone = Tree.of(sums)
+    monkeypatch.setattr(merkle, "PARALLEL", 100)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert Tree.of(sums).root == alone.root == Tree([leaf(a, w) for a, w in sums.items()]).root
 
 
 def test_an_empty_tree_is_refused() -> None:
