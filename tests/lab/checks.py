@@ -159,10 +159,14 @@ def wire_per_payload(f: Facts) -> list[float]:
     return [round(x / f.got, 4) for x in (first, middle - first, last)]
 
 
-def overhead_pct(f: Facts) -> float:
-    """What the onion adds: bytes on the buyer's link over bytes of the same IP packets past the exit, both ways."""
-    inner = sum(f.links["web"][k] for k in ("web_bytes_to", "web_bytes_from")) if "web" in f.links else 0
-    return round((_relay_bytes(f.links["buyer"]) / inner - 1) * 100, 2) if inner else 0.0
+def overhead_pct(f: Facts, both_ways: bool = False) -> float:
+    """What the onion adds: IP bytes on the buyer's link over IP bytes of the same packets past the exit. In the file's
+    direction, where packets are full-size; both ways, acknowledgements and payments count too."""
+    if "web" not in f.links:
+        return 0.0
+    outer = f.links["buyer"]["relay_bytes_to"] + both_ways * f.links["buyer"]["relay_bytes_from"]
+    inner = f.links["web"]["web_bytes_from"] + both_ways * f.links["web"]["web_bytes_to"]
+    return round((outer / inner - 1) * 100, 2) if inner else 0.0
 
 
 def home_mbps(f: Facts) -> dict[str, float]:
@@ -185,6 +189,7 @@ def result(f: Facts, ok: bool, seconds: float) -> dict[str, Any]:
         "ok": ok, "bytes": f.got, "hops": len(f.hops), "runtime": [h.runtime for h in f.hops],
         "paid_units": sum(h.paid for h in f.hops), "redeemed_units": sum(h.redeemed for h in f.hops),
         "claimed_wei": str(sum(h.balance - h.before for h in f.hops)), "overhead_pct": overhead_pct(f),
+        "overhead_both_ways_pct": overhead_pct(f, both_ways=True),
         "seconds": round(seconds, 1), "download_s": round(f.download_s, 2),
         "cpu_ms_per_mb": [round(h.cpu_ms / (f.got / MB), 2) for h in f.hops] if f.got else [],
         "relay_rss_kb": [h.rss_kb for h in f.hops], "wire_per_payload": wire_per_payload(f),

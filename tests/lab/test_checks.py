@@ -112,7 +112,8 @@ def test_figures_come_from_the_captures() -> None:
     facts = good()
     facts.homes = {"r1": 30.0, "r2": 31.0, "r3": 38.0}
     told = checks.result(facts, True, 12.34)
-    assert told["overhead_pct"] == pytest.approx((1200 / 1100 - 1) * 100, abs=0.01)
+    assert told["overhead_pct"] == pytest.approx((1100 / 1000 - 1) * 100, abs=0.01)
+    assert told["overhead_both_ways_pct"] == pytest.approx((1200 / 1100 - 1) * 100, abs=0.01)
     assert told["wire_per_payload"] == [1.2, 1.3, 1.2]
     assert told["paid_units"] == told["redeemed_units"] == 300
     assert told["home_mbps"] == {"hops": 30.5, "others": 38.0}
