@@ -116,4 +116,4 @@ class Purse:
             self._closing = True
             self._wake.notify_all()
         if self._thread is not None:
-            self._thread.join(timeout=15)
+            self._thread.join(timeout=3)  # an issue under way is journalled: the next run finishes it

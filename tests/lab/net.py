@@ -57,7 +57,7 @@ class LabError(Exception):
 class Line:
     """An access line. Rates in kbit/s (IP and Ethernet bytes), modem buffer in bytes."""
 
-    up_kbps: int = 40_000
+    up_kbps: int = 60_000
     down_kbps: int = 250_000
     buffer: int = 256 * 1024
     burst: int = 16 * 1024
