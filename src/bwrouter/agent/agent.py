@@ -70,7 +70,7 @@ class Agent:
                 if clock.diff(now, tick) >= rate.TICK_MS:
                     # A late tick does not make the following ones early.
                     tick = clock.add(tick, rate.TICK_MS) if clock.diff(now, tick) < 2 * rate.TICK_MS else now
-                    self.steer(now)
+                    self.steer()
                 if clock.diff(now, second) >= STATUS_MS:
                     second = now
                     self.every_second()
@@ -89,11 +89,31 @@ class Agent:
         self.signals.close()
         status.remove(self.settings["run_dir"])
 
-    def steer(self, now):
+    def steer(self):
         """One tick: read the WAN's counter, tell the relay its rate."""
-        household = self.household.tick(now, self._wan_bytes(), self.allowed)
+        wan = self._wan_bytes()
+        household = self.household.tick(clock.ms(), wan)
         self.allowed, self.reason = rate.step(self.settings, self.allowed, household)
         self.tell({"t": "rate", "kbps": self.allowed, "reason": self.reason})
+
+    def on_sent(self, message):
+        """The relay's answer to a rate: what it has sent so far. A household's burst lowers the rate at once."""
+        wan = self._wan_bytes()
+        household = self.household.own(clock.ms(), wan, self._own_bytes(message["bytes"], message["packets"]))
+        if household is not None:
+            lower, reason = rate.step(self.settings, self.allowed, household, self.household.full)
+            if lower < self.allowed:
+                self.allowed, self.reason = lower, reason
+                self.tell({"t": "rate", "kbps": lower, "reason": reason})
+
+    def _own_bytes(self, sent, packets):
+        """Bytes on the WAN's wire of `packets` datagrams with `sent` bytes in all, and of what the exit's TUN took."""
+        own = sent + OVERHEAD * packets
+        if self.exit is not None:
+            # What leaves through the exit's TUN goes out of the WAN too, with an Ethernet header of its own.
+            base = "/sys/class/net/" + self.settings["exit_tun"] + "/statistics/rx_"
+            own += (_counter(base + "bytes") or 0) + 14 * (_counter(base + "packets") or 0)
+        return own
 
     def every_second(self):
         if self.child is None or not self.child.channel.open:
@@ -160,15 +180,8 @@ class Agent:
             self._wait["redeem"] = clock.ms()
 
     def on_stats(self, message):
-        now = clock.ms()
         self.relay_stats = message
-        self.relay_at = now
-        own = message["bytes_out"] + OVERHEAD * message["cells_out"]
-        if self.exit is not None:
-            # What leaves through the exit's TUN goes out of the WAN too, with an Ethernet header of its own.
-            base = "/sys/class/net/" + self.settings["exit_tun"] + "/statistics/rx_"
-            own += (_counter(base + "bytes") or 0) + 14 * (_counter(base + "packets") or 0)
-        self.household.stats(now, self._wan_bytes(), own)
+        self.relay_at = clock.ms()
 
     # -- the worker --------------------------------------------------------------------
 
@@ -311,6 +324,7 @@ _FROM_RELAY = {
     "hello": Agent.on_hello,
     "open": Agent.on_open,
     "meter": Agent.on_meter,
+    "sent": Agent.on_sent,
     "stats": Agent.on_stats,
 }
 

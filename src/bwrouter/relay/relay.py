@@ -85,6 +85,10 @@ class Relay:
 
     def on_rate(self, message, fd):
         self.pacer.update(message["kbps"], message.get("reason", ""))
+        loop = self.loop
+        if loop is not None:  # what the WAN's counter shows beyond this is the household's
+            sent = loop.mib_out * 1048576 + loop.bytes_out
+            self.control.tell({"t": "sent", "bytes": sent, "packets": loop.cells_out})
 
     def on_opened(self, message, fd):
         c = self.ledger.opened(message)
