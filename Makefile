@@ -85,6 +85,10 @@ SECONDS_OF_FUZZ = $(if $(filter environment command,$(origin SECONDS)),$(SECONDS
 fuzz-wire: need-root setup $(APT_TEST) ## parsers and live relays under a fuzzer for SECONDS (60); CELLS=N: until N cells; needs root
 	@exec $(PYTHON) -m tests.fuzz.wire --seconds $(SECONDS_OF_FUZZ) $(if $(CELLS),--cells $(CELLS))
 
+.PHONY: dpi
+dpi: need-root setup ## does the traffic look like anything? PACKETS (400000) of real circuits; needs root
+	@exec $(PYTHON) -m tests.dpi --packets $(or $(PACKETS),400000)
+
 .PHONY: lint
 lint: $(VENV) $(NODE) $(APT_TEST) ## ruff, mypy, shellcheck, eslint, solhint, forge fmt
 	@scripts/lint.sh

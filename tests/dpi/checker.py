@@ -21,13 +21,12 @@ Bytes = np.ndarray
 
 
 def chi_square(counts: Bytes, total: int) -> float:
-    """z of the chi-square against equal shares, over the last axis (Wilson and Hilferty 1931 for few cells).
+    """z of the chi-square against equal shares (Wilson and Hilferty 1931 for few cells).
 
     Both ends count: a counter is far too even.
     """
-    cells = counts.shape[-1]
-    expected = total / cells
-    x = float(((counts - expected) ** 2).sum() / expected)
+    cells = len(counts)
+    x = float(np.dot(counts, counts)) * cells / total - total
     k = cells - 1
     if k > 2000:
         return (x - k) / (2 * k) ** 0.5
@@ -89,18 +88,28 @@ def positions(report: Report, group: str, m: Bytes, names: list[str]) -> None:
 
 
 def pairs(report: Report, group: str, m: Bytes, names: list[str]) -> None:
-    """Does any position tell of another? Their difference and xor, all pairs of values, all pairs of bits."""
+    """Does any position tell of another? Their difference, and all pairs of values, or with few packets their xor."""
     n, width = m.shape
     wide = [np.ascontiguousarray(m[:, i]) for i in range(width)]
+    if n >= _LEAST_JOINT:
+        whole = [w.astype(np.intp) for w in wide]
     for i in range(width):
-        high = wide[i].astype(np.uint16) << 8
         for j in range(i + 1, width):
             place = f"{names[i]}, {names[j]}"
-            report.add(group, "difference", place, chi_square(np.bincount(wide[j] - wide[i], minlength=256), n))
-            report.add(group, "xor", place, chi_square(np.bincount(wide[j] ^ wide[i], minlength=256), n))
-            if n >= _LEAST_JOINT:
-                report.add(group, "pair", place, chi_square(np.bincount(high | wide[j], minlength=65536), n))
-    bits(report, group, "bits", m, m, names)
+            if n < _LEAST_JOINT:
+                report.add(group, "difference", place, chi_square(np.bincount(wide[j] - wide[i], minlength=256), n))
+                report.add(group, "xor", place, chi_square(np.bincount(wide[j] ^ wide[i], minlength=256), n))
+                continue
+            joint = np.bincount(whole[i] << 8 | whole[j], minlength=65536)
+            report.add(group, "pair", place, chi_square(joint, n))
+            report.add(group, "difference", place, chi_square(differences(joint), n))
+
+
+def differences(joint: Bytes) -> Bytes:
+    """Counts of (b - a) mod 256 from the counts of all pairs (a, b)."""
+    twice = np.concatenate([joint.reshape(256, 256)] * 2, axis=1)
+    step = twice.itemsize
+    return np.lib.stride_tricks.as_strided(twice, (256, 256), (513 * step, step)).sum(axis=0)
 
 
 def bits(report: Report, group: str, what: str, a: Bytes, b: Bytes, names: list[str]) -> None:
@@ -135,10 +144,11 @@ def successive(report: Report, group: str, before: Bytes, after: Bytes, names: l
     bits(report, group, "successive bits", before, after, names)
 
 
-def check(kinds: dict[str, list[tuple[int, bytes]]]) -> Report:
+def check(kinds: dict[str, list[tuple[int, bytes]]], thorough: bool = True) -> Report:
     """Judge packets by kind: lists of (flow, packet) in the order of time; also all of them together.
 
-    Kinds with too few packets for any statistic are left to the whole.
+    Kinds with too few packets for any statistic are left to the whole. Not `thorough`: pairs of positions of a large
+    kind are judged by their bits, and by their values only in the whole.
     """
     report = Report()
     everything = [p for k in kinds.values() for p in k]
@@ -152,7 +162,9 @@ def check(kinds: dict[str, list[tuple[int, bytes]]]) -> Report:
                 continue
             m, names = columns([p for _, p in chosen])
             positions(report, part, m, names)
-            pairs(report, part, m, names)
+            if thorough or name == "all" or len(chosen) < _LEAST_JOINT:
+                pairs(report, part, m, names)
+            bits(report, part, "bits", m, m, names)
             flows = np.array([f for f, _ in chosen])
             order = np.argsort(flows, kind="stable")
             same = flows[order][1:] == flows[order][:-1]

@@ -9,6 +9,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from pyroute2.ethtool.ioctl import IoctlEthtool
+
 from bwclient.circuit import CircuitError
 from bwclient.tunnel import Tunnel
 from bwrouter.platform import sodium
@@ -18,7 +20,6 @@ from tests.fuzz.world import echo
 from tests.relay.scene import Scene, Source
 
 _SO_RCVBUFFORCE = 33
-_SLOW_KBPS = 100_000  # below the rate from which relays use GSO: a capture on loopback sees runs uncut
 
 
 class Capture:
@@ -67,7 +68,6 @@ class Talker:
 
     def __init__(self, path: list):
         self.tunnel = Tunnel(Source())
-        self.tunnel.tx.gso = False
         self.tunnel.build(path)
         self.near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.near.setblocking(False)
@@ -94,12 +94,18 @@ class Talker:
         self.tunnel.close(patience=0.3)
 
 
+def cut_runs() -> None:
+    """From now on loopback carries every datagram by itself, as a wire does, not runs of them that are cut later."""
+    ethtool = IoctlEthtool("lo")
+    features = ethtool.get_features()
+    features["tx-udp-segmentation"] = False
+    ethtool.set_features(features)
+
+
 def produce(packets: int, handshakes: int, limit: float = 600) -> Traffic:
     """At least so many packets, with at least so many CREATEs among them; fewer when `limit` seconds are over."""
     with Scene(count=3, max_circuits=1024) as scene:
-        for r in scene.relays:
-            r.rate_kbps = _SLOW_KBPS
-        time.sleep(0.3)
+        cut_runs()
         keys = {r.port: r.obf for r in scene.relays}
         a, b, c = scene.path()
         capture = Capture()
