@@ -16,16 +16,13 @@ REFUSED_V4 = (
     (b"\xf0\x00\x00\x00", 4),  # reserved and broadcast
 )
 REFUSED_V6 = (
-    (b"\x00" * 16, 96),  # unspecified, loopback, v4-compatible
-    (b"\x00" * 10 + b"\xff\xff" + b"\x00" * 4, 96),  # v4-mapped
-    (b"\x00\x64\xff\x9b" + b"\x00" * 12, 32),  # NAT64 prefixes: would reach v4 behind the rules
-    (b"\x01\x00" + b"\x00" * 14, 64),  # discard only
+    # All but 2000::/3, the one block of global unicast (RFC 4291): unspecified, loopback, v4-compatible, v4-mapped and
+    # NAT64 prefixes, which would reach v4 behind its rules, discard, ULA, link-local, site-local, multicast, reserved.
+    (b"\x00" * 16, 3),
+    (b"\x40" + b"\x00" * 15, 2),
+    (b"\x80" + b"\x00" * 15, 1),
     (b"\x20\x01" + b"\x00" * 14, 32),  # Teredo
     (b"\x20\x02" + b"\x00" * 14, 16),  # 6to4
-    (b"\xfc\x00" + b"\x00" * 14, 7),  # ULA
-    (b"\xfe\x80" + b"\x00" * 14, 10),  # link-local
-    (b"\xfe\xc0" + b"\x00" * 14, 10),  # site-local, retired
-    (b"\xff\x00" + b"\x00" * 14, 8),  # multicast
 )
 
 
