@@ -184,8 +184,7 @@ contract Settlement is Ledgers {
     {
         (RegionToken token, bytes32 root) = _finalRoot(gateway, region);
         uint256 due = _take(claimed[gateway][region], root, account, cumulative, proof);
-        if (due == 0) revert NothingToClaim(account);
-        _pay(token, gateway, account, due);
+        if (due == 0 || !token.pay(gateway, account, due)) revert NothingToClaim(account);
     }
 
     /// `claim` for many accounts; those with nothing due are passed over, a wrong proof reverts all.
@@ -203,7 +202,7 @@ contract Settlement is Ledgers {
         mapping(address => uint256) storage paid = claimed[gateway][region];
         for (uint256 i = 0; i < accounts.length; ++i) {
             uint256 due = _take(paid, root, accounts[i], cumulatives[i], proofs[i]);
-            if (due != 0) _pay(token, gateway, accounts[i], due);
+            if (due != 0 && !token.pay(gateway, accounts[i], due)) revert NothingToClaim(accounts[i]);
         }
     }
 
@@ -251,11 +250,6 @@ contract Settlement is Ledgers {
         if (net != 0) RegionToken(l.token).settle(gateway, net, burn);
     }
 
-    /// The token returns true or reverts; asking for the word spares the look at its code.
-    function _pay(RegionToken token, address gateway, address account, uint256 due) private {
-        if (!token.pay(gateway, account, due)) revert NothingToClaim(account);
-    }
-
     function _take(
         mapping(address => uint256) storage paid,
         bytes32 root,
@@ -267,10 +261,11 @@ contract Settlement is Ledgers {
             revert InvalidProof();
         }
         uint256 before = paid[account];
-        if (cumulative <= before) return 0;
-        paid[account] = cumulative;
-        unchecked {
-            return cumulative - before;
+        if (cumulative > before) {
+            paid[account] = cumulative;
+            unchecked {
+                due = cumulative - before;
+            }
         }
     }
 }
