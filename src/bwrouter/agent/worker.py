@@ -8,7 +8,7 @@ to the worker `{"t":"open","tickets":[...]}` and `{"t":"redeem","gateway":key,"i
 
 import json
 
-from ..platform import clock, http, net
+from ..platform import clock, http, net, process
 from . import proofs, publish, registration, results
 from .gateways import Gateways, Refused
 from .log import Log
@@ -21,6 +21,7 @@ PUBLISH_RETRY_S = 10
 PROVE_TRIES = 3
 PROVE_S = 600  # proofs are checked again after so long even if nothing changed: they take a second on a small CPU
 WAIT_MS = 500
+_SHOWN = ("payout", "region", "units", "cumulative_wei", "claimed_wei", "balance_wei")
 
 
 class Worker:
@@ -221,7 +222,7 @@ class Worker:
             "stake": self.stake,
             "stake_error": self.stake_error,
             "tx": self.tx,
-            "earnings": self.earnings,
+            "earnings": _short(self.earnings),
             "proved": self.proved,
             "proof_error": self.proof_error,
             "gateways": [
@@ -245,12 +246,25 @@ class Worker:
         return self._send_text(http.canonical(message))
 
     def _send_text(self, text):
+        if len(text) > process.MESSAGE_MAX:
+            self.log.change("message", "%d bytes of a gateway's answer are more than can be used" % len(text))
+            return False
         for _ in range(20):
             if self.channel.send(text.encode()):
                 return True
             clock.sleep_ms(50)
         self.log.error("the agent's first process does not read: a message is lost and will be asked for again")
         return False
+
+
+def _short(earnings):
+    """Earnings without the Merkle proof, which nobody reads in a status."""
+    if not earnings:
+        return None
+    out = {name: earnings.get(name) for name in _SHOWN}
+    posted = earnings.get("posted")
+    out["posted"] = {name: posted.get(name) for name in ("epoch", "cumulative_wei", "final")} if posted else None
+    return out
 
 
 def prove(gateway, keys, stake, earnings, heads):
