@@ -147,7 +147,8 @@ class Relay:
         keys = Keys(
             forward=ffi.peek(c.hops[0].k_forward, 32), own_obf=self.obf, prev_obf=own_obf, next_obf=next_obf,
             next_mac=handshake.backward_mac_key(c.hops[1].link_key), own=_cid(c.next_words),
-            next=_cid((after.p0, after.p1)), to_prev=c.cid, to_next=ffi.peek(after.k + C.OWN_CID, 8), next_origin=after.origin,
+            next=_cid((after.p0, after.p1)), to_prev=c.cid, to_next=ffi.peek(after.k + C.OWN_CID, 8),
+            next_origin=after.origin,
         )  # fmt: skip
         self.traffic = Traffic(keys, prev, following, near, far)
 
