@@ -1,4 +1,4 @@
-"""The hashing of a large Merkle tree, in bulk over flat bytes; `-m bwgateway.keccaks leaves|subtree` is a worker.
+"""Hashing of a large Merkle tree, in bulk over flat bytes; `python -m bwgateway.keccaks leaves|subtree` is a worker.
 
 Imports nothing but keccak, so that a worker starts at once; `bwgateway.merkle` says what is hashed.
 """

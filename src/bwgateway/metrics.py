@@ -20,4 +20,7 @@ roots = Counter(
 )
 posted_wei = Gauge("bwgateway_posted_wei", "Sum of the newest posted root", ["region"], registry=registry)
 chain_block = Gauge("bwgateway_chain_block", "Newest block seen", registry=registry)
+chain_faults = Counter(
+    "bwgateway_chain_faults", "What endpoints got wrong, by kind", ["endpoint", "kind"], registry=registry
+)
 chain_errors = Counter("bwgateway_chain_errors", "Failed calls to the chain, by kind", ["kind"], registry=registry)

@@ -17,6 +17,7 @@ from bwgateway.chain.anvil import Anvil
 from bwgateway.chain.artifacts import Addresses, Artifacts, read_addresses
 from bwgateway.chain.contracts import Contracts, connect
 from bwgateway.chain.deploy import deploy
+from bwgateway.chain.light import LightClient
 from bwgateway.chain.sender import Sender
 from bwgateway.database import Database
 from bwgateway.gateway import Gateway, mint_keys
@@ -86,7 +87,11 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         if chain_id != addresses.chain_id:
             raise BadSettings(f"chain.rpc: {url!r} is chain {chain_id}, the addresses are of {addresses.chain_id}")
         sender = Sender(w3, db, keys.operator, chain_id)
-        chain = Contracts(w3, settings.chain, addresses, artifacts, keys.operator, sender, node)
+        c = settings.chain
+        urls = [url, *c.witnesses]
+        light = LightClient(urls, c.quorum, c.confirmations, c.reorg_blocks, c.stale_blocks, c.timeout_seconds)
+        stack.push_async_callback(light.close)
+        chain = Contracts(w3, c, addresses, artifacts, keys.operator, sender, node, light)
         mint = mint_keys(settings, keys)
         settlement = Settlement(db, chain, mint, settings.regions, settings.epoch_seconds)
         await settlement.prepare()

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -45,9 +45,20 @@ class ChainSettings(BaseModel):
         default=True, description="embedded only: deploy the contracts when the addresses file is missing"
     )
     confirmations: int = Field(default=0, ge=0, le=64, description="blocks that a deposit waits before it is credited")
+    witnesses: list[str] = Field(default=[], description="further JSON-RPC endpoints that are compared with `rpc`")
+    quorum: int = Field(default=1, ge=1, le=32, description="endpoints that must agree on a block")
+    reorg_blocks: int = Field(default=64, ge=0, le=4096, description="blocks that the chain may take back")
+    stale_blocks: int = Field(default=8, ge=1, le=4096, description="blocks that an endpoint may lag behind")
+    timeout_seconds: int = Field(default=5, ge=1, le=60, description="after which an endpoint counts as silent")
     stake_cache_seconds: int = Field(
         default=5, ge=0, le=3600, description="how long a stake read from the chain is believed"
     )
+
+    @model_validator(mode="after")
+    def _quorum(self) -> ChainSettings:
+        if self.quorum > 1 + len(self.witnesses):
+            raise ValueError(f"quorum: {self.quorum} is more than rpc and {len(self.witnesses)} witnesses")
+        return self
 
     @field_validator("rpc")
     @classmethod

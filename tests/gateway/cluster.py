@@ -56,12 +56,7 @@ def cluster(folder: Path, database_url: str, count: int, **changes: Any) -> Iter
     """`count` gateways. The contracts are put on the chain by `bwgateway deploy`, as on any chain."""
     with node(folder / "chain") as url:
         rigs = [_member(folder / f"gateway{i}", folder, url, database_url, changes) for i in range(count)]
-        first = rigs[0]
-        first.write_config()
-        keys = json.loads(_run(first, "keys", "--json"))
-        for account in (keys["treasury"], keys["operator"]):
-            rpc(url, "anvil_setBalance", account, COINS)
-        _run(first, "deploy")
+        deploy(rigs[0], url)
         try:
             for rig in rigs:
                 rig.start()
@@ -70,6 +65,15 @@ def cluster(folder: Path, database_url: str, count: int, **changes: Any) -> Iter
             for rig in rigs:
                 if rig.process is not None and rig.process.poll() is None:
                     rig.stop()
+
+
+def deploy(rig: Rig, url: str) -> None:
+    """`bwgateway deploy` on a chain that the treasury has coins on."""
+    rig.write_config()
+    keys = json.loads(_run(rig, "keys", "--json"))
+    for account in (keys["treasury"], keys["operator"]):
+        rpc(url, "anvil_setBalance", account, COINS)
+    _run(rig, "deploy")
 
 
 def _member(own: Path, shared: Path, url: str, database_url: str, changes: dict[str, Any]) -> Rig:

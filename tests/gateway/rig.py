@@ -133,6 +133,7 @@ class Rig:
             treasury.send(token, "transfer(address,uint256)", address, bwt * TOKEN)
         if coin:
             treasury.rpc("anvil_setBalance", address, hex(coin * TOKEN))
+            treasury.rpc("evm_mine")  # or the state is not that of any block
 
     def fund_all(self, addresses: list[str], bwt: int) -> None:
         """BWT out of the treasury for many, in one block or two."""

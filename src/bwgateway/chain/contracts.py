@@ -14,15 +14,15 @@ from web3 import AsyncWeb3
 from web3.exceptions import ContractLogicError, Web3Exception
 
 from bwgateway import metrics
-from bwgateway.chain import proofs
+from bwgateway.chain import layout, proofs
 from bwgateway.chain.answers import ChainError, Deposit, Ledger, Reverted, Stake
 from bwgateway.chain.anvil import Anvil, ChainDown
 from bwgateway.chain.artifacts import Addresses, Artifacts, revert_reason
+from bwgateway.chain.light import LightClient
 from bwgateway.chain.sender import Sender
 from bwgateway.settings import ChainSettings
 
 T = TypeVar("T")
-STATES = ("none", "active", "suspended", "unbonding")
 
 
 def connect(url: str) -> AsyncWeb3[Any]:
@@ -43,8 +43,10 @@ class Contracts:
         operator: LocalAccount,
         sender: Sender,
         node: Anvil | None,
+        light: LightClient,
     ) -> None:
         self.w3 = w3
+        self._light = light
         self.addresses = addresses
         self.sender = sender
         self.operator = operator
@@ -63,6 +65,8 @@ class Contracts:
         """Await an RPC. Raises Reverted with the contract's reason, or ChainError."""
         try:
             return await question
+        except ChainError:
+            raise
         except ContractLogicError as e:
             raise Reverted(revert_reason(self._artifacts, str(e.data or e))) from e
         except (TimeoutError, Web3Exception, aiohttp.ClientError, OSError, ChainDown, ValueError) as e:
@@ -92,9 +96,9 @@ class Contracts:
         at, known = self._stakes.get(relay, (0.0, None))
         if not fresh and time.monotonic() - at < self._settings.stake_cache_seconds:
             return known
-        entry = await self.ask(self._registry.functions.relay(relay).call())
-        owner, stake, payout, rate, region, state, _ = entry
-        found = Stake(relay, owner, payout, region, rate, stake, STATES[state]) if state else None
+        slots = layout.relay(relay)
+        _, values = await self.ask(self._light.read(self.addresses.registry, slots))
+        found = layout.stake(relay, values)
         if len(self._stakes) > 100_000:
             self._stakes.clear()
         self._stakes[relay] = (time.monotonic(), found)
@@ -102,14 +106,12 @@ class Contracts:
 
     async def deposit(self, account: str, region: int) -> Deposit:
         """What `account` has with this gateway, at a block that can't be lost any more."""
-        block = await self.block() - self._settings.confirmations
-        call = self._settlement.functions.depositOf(
-            self.operator.address, region, AsyncWeb3.to_checksum_address(account)
-        )
-        paid_in, spent, leaving, _ = await self.ask(call.call(block_identifier=max(block, 0)))
+        slots = layout.deposit(self.operator.address, region, account)
+        head, values = await self.ask(self._light.read(self.addresses.settlement, slots))
         if self._node is not None:
             await self.ask(self._node.make_durable())
-        return Deposit(block, paid_in, spent, leaving)
+        paid_in, spent, leaving = layout.deposit_values(values)
+        return Deposit(head.number, paid_in, spent, leaving)
 
     async def nonces(self, address: str) -> dict[str, int]:
         """Next EIP-712 nonces: `register` of StakeRegistry, `permit` of BWT."""
@@ -121,8 +123,9 @@ class Contracts:
 
     async def ledger(self, region: int) -> Ledger:
         """Settlement's ledger of this gateway in a region."""
-        raw = await self.ask(self._settlement.functions.ledger(self.operator.address, region).call())
-        return Ledger(*raw)
+        slots = layout.ledger(self.operator.address, region)
+        _, values = await self.ask(self._light.read(self.addresses.settlement, slots))
+        return layout.ledger_values(values)
 
     async def claimed(self, region: int, payout: str, block: int | None = None) -> int:
         """What Settlement has paid to `payout` for this gateway, wei."""

@@ -17,7 +17,7 @@ __all__ = ["at_block", "header", "slots"]
 
 # In the order of the header's RLP; those from baseFeePerGas on came with forks and are there or not (London, Shanghai,
 # Cancun, Prague).
-_FIELDS = (
+FIELDS = (
     "parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom", "difficulty",
     "number", "gasLimit", "gasUsed", "timestamp", "extraData", "mixHash", "nonce", "baseFeePerGas", "withdrawalsRoot",
     "blobGasUsed", "excessBlobGas", "parentBeaconBlockRoot", "requestsHash",
@@ -26,7 +26,7 @@ _FIELDS = (
 
 def header(block: Mapping[str, Any]) -> bytes:
     """RLP of a block's header. Raises ChainError unless it hashes to the block's hash."""
-    fields = [_field(block[name]) for name in _FIELDS if name in block and block[name] is not None]
+    fields = [_field(block[name]) for name in FIELDS if name in block and block[name] is not None]
     encoded = bytes(rlp.encode(fields))
     if keccak(encoded) != bytes(block["hash"]):
         raise ChainError(f"block {block['number']}: its header does not hash to {bytes(block['hash']).hex()}")

@@ -1,0 +1,204 @@
+"""The light client: nothing that an RPC endpoint says is believed by itself.
+
+A head counts when `quorum` endpoints give the same block, and its header hashes to the block's hash. A value counts
+when an EIP-1186 proof leads to it from that header's state root. An endpoint that is silent, behind, on another fork,
+or whose header or proof does not hold is named in the log and in `bwgateway_chain_faults`; without a quorum there is no
+answer, so that nothing is credited and no root is posted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import structlog
+from eth_utils.crypto import keccak
+
+from bwgateway import metrics
+from bwgateway.chain.answers import ChainError
+from bwgateway.chain.proofs import FIELDS
+from bwrouter.ledger import mpt, rlp
+
+log = structlog.get_logger()
+T = TypeVar("T")
+QUANTITIES = frozenset(
+    ("difficulty", "number", "gasLimit", "gasUsed", "timestamp", "baseFeePerGas", "blobGasUsed", "excessBlobGas")
+)
+KINDS = ("silent", "stale", "header", "fork", "proof")
+
+
+class Fault(Exception):
+    """An endpoint misbehaves; `kind` is one of KINDS."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Head:
+    """A block that a quorum agrees on. `time` is unix seconds."""
+
+    number: int
+    hash: bytes
+    state_root: bytes
+    time: int
+
+
+class Endpoint:
+    """One JSON-RPC endpoint."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self.url = url
+        self.name = urlsplit(url).netloc.rpartition("@")[2]
+        self._client = httpx.AsyncClient(timeout=timeout, trust_env=False)
+        self._ids = count(1)
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """The result. Raises Fault."""
+        body = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params}
+        try:
+            answer = json.loads((await self._client.post(self.url, json=body)).content)
+        except (httpx.HTTPError, ValueError) as e:
+            raise Fault("silent", f"{method}: {type(e).__name__}") from e
+        if not isinstance(answer, dict) or answer.get("result") is None:
+            raise Fault("silent", f"{method}: no result")
+        return answer["result"]
+
+    async def height(self) -> int:
+        """Number of its newest block."""
+        return int(await self.call("eth_blockNumber"), 16)
+
+    async def head(self, number: int) -> Head:
+        """Its block of that number, with the header checked."""
+        block = await self.call("eth_getBlockByNumber", hex(number), False)
+        try:
+            encoded = rlp.encode([_field(name, block[name]) for name in FIELDS if block.get(name) is not None])
+            state_root = bytes.fromhex(block["stateRoot"][2:])
+            head = Head(int(block["number"], 16), keccak(encoded), state_root, int(block["timestamp"], 16))
+            claimed = bytes.fromhex(block["hash"][2:])
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise Fault("header", f"block {number}: malformed") from e
+        if head.hash != claimed or head.number != number:
+            raise Fault("header", f"block {number}: its header does not hash to {block['hash']}")
+        return head
+
+    async def prove(self, head: Head, address: str, slots: Sequence[bytes]) -> list[int]:
+        """Values of a contract's slots under a head."""
+        got = await self.call("eth_getProof", address, ["0x" + s.hex() for s in slots], hex(head.number))
+        try:
+            nodes = [bytes.fromhex(node[2:]) for node in got["accountProof"]]
+            account = mpt.account(head.state_root, bytes.fromhex(address[2:]), nodes)
+            if account is None:
+                raise Fault("proof", f"{address} is no contract in block {head.number}")
+            entries = [[bytes.fromhex(node[2:]) for node in entry["proof"]] for entry in got["storageProof"]]
+            return [mpt.storage(account[2], slot, proof) for slot, proof in zip(slots, entries, strict=True)]
+        except (mpt.ProofError, KeyError, TypeError, ValueError, AttributeError) as e:
+            raise Fault("proof", f"block {head.number}: {e}") from e
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.aclose()
+
+
+class LightClient:
+    """Heads by quorum, values by proof. `reorg` is how many blocks may be taken back, `stale` how far one may lag."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        quorum: int,
+        confirmations: int = 0,
+        reorg: int = 64,
+        stale: int = 8,
+        timeout: float = 5.0,
+    ) -> None:
+        self._endpoints = [Endpoint(url, timeout) for url in urls]
+        self._quorum, self._confirmations = quorum, confirmations
+        self._reorg, self._stale = reorg, stale
+        self._seen: dict[int, bytes] = {}
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(e.close() for e in self._endpoints))
+
+    def _name(self, endpoint: Endpoint, fault: Fault) -> None:
+        metrics.chain_faults.labels(endpoint.name, fault.kind).inc()
+        log.warning("chain.fault", endpoint=endpoint.name, kind=fault.kind, detail=str(fault))
+
+    async def _ask(self, endpoint: Endpoint, question: Awaitable[T]) -> T | None:
+        try:
+            return await question
+        except Fault as fault:
+            self._name(endpoint, fault)
+            return None
+
+    async def head(self) -> tuple[Head, list[Endpoint]]:
+        """The newest block that a quorum has, `confirmations` deep, and who has it. Raises ChainError."""
+        heights = await asyncio.gather(*(self._ask(e, e.height()) for e in self._endpoints))
+        known = {e: h for e, h in zip(self._endpoints, heights, strict=True) if h is not None}
+        if len(known) < self._quorum:
+            raise ChainError(f"{len(known)} of {len(self._endpoints)} endpoints answer, {self._quorum} are needed")
+        top = sorted(known.values(), reverse=True)[self._quorum - 1]
+        number = max(0, top - self._confirmations)
+        for endpoint, height in known.items():
+            if height < top - self._stale:
+                self._name(endpoint, Fault("stale", f"its newest block is {height}, a quorum has {top}"))
+        able = [e for e, height in known.items() if height >= number]
+        heads = await asyncio.gather(*(self._ask(e, e.head(number)) for e in able))
+        groups: dict[bytes, list[tuple[Endpoint, Head]]] = {}
+        for endpoint, head in zip(able, heads, strict=True):
+            if head is not None:
+                groups.setdefault(head.hash, []).append((endpoint, head))
+        return self._choose(number, groups)
+
+    def _choose(self, number: int, groups: dict[bytes, list[tuple[Endpoint, Head]]]) -> tuple[Head, list[Endpoint]]:
+        enough = [members for members in groups.values() if len(members) >= self._quorum]
+        if len(enough) != 1:
+            for members in groups.values():
+                for endpoint, head in members:
+                    self._name(endpoint, Fault("fork", f"block {number} is {head.hash.hex()}: no quorum"))
+            raise ChainError(f"block {number}: {len(enough)} forks have {self._quorum} endpoints behind them")
+        head = enough[0][0][1]
+        for members in groups.values():
+            if members is not enough[0]:
+                for endpoint, other in members:
+                    self._name(endpoint, Fault("fork", f"block {number} is {other.hash.hex()} there"))
+        self._follow(head)
+        return head, [endpoint for endpoint, _ in enough[0]]
+
+    def _follow(self, head: Head) -> None:
+        """Remember the head; refuse one that takes back more than `reorg` blocks. Raises ChainError."""
+        newest = max(self._seen, default=head.number)
+        if head.number < newest - self._reorg:
+            raise ChainError(f"the head went back from block {newest} to {head.number}, {self._reorg} are allowed")
+        changed = self._seen.get(head.number, head.hash) != head.hash
+        if changed:
+            log.warning("chain.reorganised", block=head.number, newest=newest)
+        kept = {n: h for n, h in self._seen.items() if newest - self._reorg <= n and not (changed and n > head.number)}
+        self._seen = kept | {head.number: head.hash}
+
+    async def read(self, address: str, slots: Sequence[bytes]) -> tuple[Head, list[int]]:
+        """A contract's storage slots under the newest head, proved. Raises ChainError."""
+        for attempt in range(3):  # a node may be in the middle of a block, or have dropped an older one's state
+            await asyncio.sleep(0.6 * attempt)
+            head, behind = await self.head()
+            for endpoint in behind:
+                values = await self._ask(endpoint, endpoint.prove(head, address, slots))
+                if values is not None:
+                    return head, values
+        raise ChainError(f"no endpoint proves the storage of {address} in block {head.number}")
+
+
+def _field(name: str, text: str) -> bytes:
+    """A header's field out of JSON-RPC's hex: a number without leading zeros, or data as it is."""
+    if name not in QUANTITIES:
+        return bytes.fromhex(text[2:])
+    number = int(text, 16)
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
