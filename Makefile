@@ -81,12 +81,12 @@ test-cpu: $(VENV) build/micropython/$(ARCH)/.done ## the unit tests under MicroP
 	@MICROPYTHON=build/micropython/$(ARCH)/micropython exec $(PYTHON) -m pytest -k micropython tests/unit $(T)
 
 .PHONY: fuzz-wire
-SECONDS_OF_FUZZ = $(if $(filter environment command,$(origin SECONDS)),$(SECONDS),60)
-fuzz-wire: need-root setup $(APT_TEST) ## parsers and live relays under a fuzzer for SECONDS (60); CELLS=N: until N cells; needs root
+SECONDS_OF_FUZZ = $(if $(filter environment command,$(origin SECONDS)),$(SECONDS),$(if $(CELLS),0,60))
+fuzz-wire: need-root $(VENV) $(MICROPYTHON) ## parsers and live relays under a fuzzer for SECONDS (60); CELLS=N: until N cells; needs root
 	@exec $(PYTHON) -m tests.fuzz.wire --seconds $(SECONDS_OF_FUZZ) $(if $(CELLS),--cells $(CELLS))
 
 .PHONY: dpi
-dpi: need-root setup ## does the traffic look like anything? PACKETS (400000) of real circuits; needs root
+dpi: need-root $(VENV) $(MICROPYTHON) $(APT_TEST) ## does the traffic look like anything? PACKETS (400000) of real circuits; needs root
 	@exec $(PYTHON) -m tests.dpi --packets $(or $(PACKETS),400000)
 
 .PHONY: lint

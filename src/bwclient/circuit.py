@@ -192,7 +192,10 @@ class Circuit:
         hop = self.hops[i]
         if hop.initiator is None or hop.ready:
             raise CryptoError("no handshake under way")
-        handshake.parse_payload2(hop.initiator.read(message2))
+        try:
+            handshake.parse_payload2(hop.initiator.read(message2))
+        except handshake.Malformed:
+            raise CryptoError("the payload of message 2 has another size") from None
         forward, backward = hop.initiator.keys
         ffi.poke(hop.k_forward, forward)
         ffi.poke(hop.k_backward, backward)

@@ -25,6 +25,7 @@ _BATCH = 64
 _STEP_TIMEOUT = 1.5  # seconds for one hop's handshake before it is tried again
 _STEP_TRIES = 3
 _SO_MARK = 36
+_INNER_MTU_LEAST = 1280  # IPv6 has no smaller one
 _RETIRE_SECONDS = 5.0  # an old circuit's late packets and last payments
 
 
@@ -311,7 +312,7 @@ class Tunnel:
             self.session = payload[:16]
             self.inner_v4 = net.ip_text(payload[16:20])
             self.inner_v6 = net.ip_text(payload[20:36])
-            self.mtu = min(int.from_bytes(payload[36:38], "little"), S.INNER_MTU)
+            self.mtu = max(_INNER_MTU_LEAST, min(int.from_bytes(payload[36:38], "little"), S.INNER_MTU))
             c.resumed = True
         elif command == S.PING:  # the hop wants to know whether we hear at the address that we speak from now
             self._control(c, hop, S.PONG, payload[:8])

@@ -119,6 +119,8 @@ class Link:
     link_key: bytes
     cid: bytes  # under which the relay listens for backward cells
     own_cid: bytes  # under which the relay sends forward cells
+    origin: int = 0
+    keys: tuple[bytes, bytes] = (b"", b"")  # forward, backward
     counter: int = 0
 
 
@@ -142,7 +144,7 @@ class Sink:
             setattr(d, name, value)
         return D.parse(D.endorse(d.sign(self.secret), self.scene.gateway_key, self.scene.gateway_secret))
 
-    def serve(self, obf_of: dict[int, bytes]) -> list[bytes]:
+    def serve(self) -> list[bytes]:
         """Answer CREATEs; returns the cells that came, headers in the clear."""
         cells = []
         for raw, where in self.peer.take():
@@ -155,12 +157,12 @@ class Sink:
             _, noise1 = handshake.parse_create(handshake.unmask_body(packet, self.peer.obf))
             responder = noise.Responder(self.static, sodium.x25519_public(self.static))
             try:
-                _, _, _, link_key, reply_obf = handshake.parse_payload1(responder.read(noise1))
+                origin, _, _, link_key, reply_obf = handshake.parse_payload1(responder.read(noise1))
             except sodium.CryptoError:
                 continue  # an EXTEND of the attacker's own making
             noise2 = responder.write(handshake.payload2(int(time.time())))
             own = cell.make_cid(os.urandom(8))
-            self.links[link_key] = Link(where, obf_of[where[1]], link_key, packet[8:16], own)
+            self.links[link_key] = Link(where, reply_obf, link_key, packet[8:16], own, origin, responder.keys)
             self.peer.send(handshake.created(reply_obf, packet[8:16], own, link_key, noise2, len(raw)), where)
         return cells
 
@@ -180,6 +182,27 @@ class Sink:
         c0, c1 = cell.cid_words(cid or link.cid)
         cell.dress_backward(v.address, n, v.d, c0, c1, key, key + 16)
         return bytes(ffi.peek(v.address, n))
+
+
+    def speak(self, link: Link, command: int, payload: bytes) -> None:
+        """A good cell of our own, to whoever extended to us."""
+        v = scratch()
+        ffi.poke(v.address + 24, payload + bytes([command]))
+        number = link.counter | link.origin << 61
+        v.d[2], v.d[3] = number & 0xFFFFFFFF, number >> 32
+        n = 25 + len(payload)
+        cell.seal_layer(v.address, n, v.d, arena_bytes(link.keys[1]), cell.BACKWARD)
+        body = bytes(ffi.peek(v.address + 24, n - 8))
+        self.peer.send(self.backward(link, link.origin, body), link.where)
+
+    def hear(self, link: Link, packet: bytes) -> tuple[int, bytes]:
+        """(command, payload) of a forward cell, header in the clear; (0, b"") when it does not open."""
+        v = scratch()
+        ffi.poke(v.address, packet)
+        if not cell.open_layer(v.address, len(packet), v.d, arena_bytes(link.keys[0]), cell.FORWARD):
+            return 0, b""
+        text = bytes(ffi.peek(v.address + 24, len(packet) - 40))
+        return text[-1], text[:-1]
 
 
 _KEYS: list[int] = []
@@ -290,11 +313,10 @@ def enter(relay: RelayProcess, client: Peer, sink: Sink | None, pay: int = 1024)
     if pay:
         client.send(f.seal(S.PAY, pay_for(pay)), f.where)
     if sink is not None:
-        obf = {relay.port: relay.obf}
         key = c.hops[1].link_key
 
         def extended() -> bool:
-            sink.serve(obf)
+            sink.serve()
             for raw, _ in client.take():
                 hop, command, payload = f.open(raw)
                 if hop == 0 and command == S.EXTENDED:

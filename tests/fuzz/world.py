@@ -126,7 +126,6 @@ class World:
         self.sink = Sink(scene)
         self.stranger, self.other, self.victim = Peer(), Peer(), Peer()
         self.clients = [Peer() for _ in range(3)]
-        self.obf = {r.port: r.obf for r in scene.relays}
         for r in scene.relays:
             r.verdict = verdict  # type: ignore[method-assign]
         self.honest = Honest(scene)
@@ -245,7 +244,7 @@ class World:
     def judge(self, name: str) -> None:
         """Look at all that has arrived anywhere."""
         by_cid = {f.link.own_cid: f for f in self.footholds if f.link}
-        for packet in self.sink.serve(self.obf):
+        for packet in self.sink.serve():
             f = by_cid.get(packet[:8])
             if f is not None and f.arrived(packet):
                 self.delivered += 1
