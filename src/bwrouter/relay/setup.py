@@ -60,12 +60,13 @@ class Setup:
         except handshake.Malformed:
             return self.count("create-malformed")
         verdict = self.budget.admit(cookie, sockaddr)
+        start = clock.us()
         if verdict == "cookie":
             reply = handshake.cookie(self.obf, packet[8:16], self.budget.cookie(sockaddr), len(packet))
             self.send(reply, sockaddr)
+            self.budget.spend_cookie(clock.diff(clock.us(), start))
         if verdict != "yes":
             return self.count(verdict)
-        start = clock.us()
         try:
             c = self._answer(packet, noise1, sockaddr)
         except MemoryError:

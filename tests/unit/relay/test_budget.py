@@ -39,3 +39,13 @@ def test_past_the_budget_nothing_is_answered():
     b = budget.Budget()
     b.spend(budget.DEPTH_US + 1000000)
     assert b.admit(b.cookie(A), A) == "handshake-budget"
+
+
+def test_cookies_have_a_budget_of_their_own():
+    """Whoever sends CREATEs from made-up addresses makes the relay answer each; those with a cookie still get in."""
+    b = budget.Budget()
+    b.spend(budget.DEPTH_US - budget.BUSY_US + 100000)
+    assert b.admit(bytes(16), A) == "cookie"
+    b.spend_cookie(budget.COOKIES_US + 1000000)
+    assert b.admit(bytes(16), A) == "handshake-budget"
+    assert b.admit(b.cookie(A), A) == "yes"
