@@ -150,6 +150,7 @@ contract Settlement is Ledgers {
     function postRoot(uint16 region, uint32 epoch, bytes32 root, uint256 total) external {
         _requireBonded(msg.sender);
         Ledger storage l = _ledgers[msg.sender][region];
+        if (l.token == address(0)) revert UnknownRegion(region);
         if (l.claimableAt != 0) {
             if (block.timestamp < l.claimableAt || l.challenges != 0) revert RootPending(l.claimableAt);
             _finalise(l, msg.sender, region);

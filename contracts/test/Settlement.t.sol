@@ -235,6 +235,27 @@ contract SettlementTest is Base {
         token.emitTraffic(address(this), 1);
     }
 
+    function test_zero_amounts_unknown_regions_and_unequal_lists_have_their_own_errors() public {
+        vm.expectRevert(Settlement.ZeroAmount.selector);
+        settlement.deposit(gateway, REGION, buyer, 0);
+        vm.expectRevert(Settlement.ZeroAmount.selector);
+        settlement.requestWithdrawal(gateway, REGION, 0);
+        vm.expectRevert(Settlement.NoWithdrawal.selector);
+        settlement.withdraw(gateway, REGION);
+        vm.expectRevert(abi.encodeWithSelector(Settlement.UnknownRegion.selector, 9));
+        settlement.deposit(gateway, 9, buyer, 1);
+        uint32 epoch = settlement.currentEpoch();
+        vm.prank(gateway);
+        vm.expectRevert(abi.encodeWithSelector(Settlement.UnknownRegion.selector, 9));
+        settlement.postRoot(9, epoch, keccak256("r"), 0);
+        vm.expectRevert(Settlement.LengthMismatch.selector);
+        settlement.claimMany(gateway, REGION, new address[](2), new uint256[](1), new bytes32[][](2));
+        vm.expectRevert(Settlement.LengthMismatch.selector);
+        settlement.charge(REGION, new address[](1), new uint256[](1), new bytes[](0));
+        vm.expectRevert(GatewayBonds.ZeroBond.selector);
+        settlement.bond(0, 0, block.timestamp, "");
+    }
+
     function test_mint_keys() public {
         vm.startPrank(gateway);
         settlement.registerMintKey(bytes8("key00001"), keccak256("pub"), REGION, 64, 5, uint64(block.timestamp + 1));
