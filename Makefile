@@ -49,7 +49,7 @@ build/.debian-packages-%: scripts/debian-packages-%.txt $(APT)
 	@touch $@
 
 .PRECIOUS: build/cross/%/.done
-build/cross/%/.done: scripts/cross.sh scripts/debian-source.sh scripts/debian-sources.txt scripts/once.sh requirements-cross.txt | build/.debian-packages-cross $(VENV)
+build/cross/%/.done: scripts/cross.sh scripts/unhide.py scripts/debian-source.sh scripts/debian-sources.txt scripts/once.sh requirements-cross.txt | build/.debian-packages-cross $(VENV)
 	@scripts/cross.sh $*
 
 build/contracts/.done: $(CONTRACT_SOURCES) $(NODE) | $(VENV)
@@ -88,6 +88,11 @@ fuzz-wire: need-root $(VENV) $(MICROPYTHON) ## parsers and live relays under a f
 .PHONY: dpi
 dpi: need-root $(VENV) $(MICROPYTHON) $(APT_TEST) ## does the traffic look like anything? PACKETS (400000) of real circuits; needs root
 	@exec $(PYTHON) -m tests.dpi --packets $(or $(PACKETS),400000)
+
+.PHONY: guest
+guest: $(VENV) build/micropython/$(ARCH)/.done build/.debian-packages-guest ## the unit tests in QEMU on a guest of ARCH (mipsel, armhf, arm64, x86_64)
+	@qemu/build.sh $(ARCH)
+	@GUEST_ARCH=$(ARCH) exec $(PYTHON) -m pytest qemu $(T)
 
 .PHONY: lint
 lint: $(VENV) $(NODE) $(APT_TEST) ## ruff, mypy, shellcheck, eslint, solhint, forge fmt

@@ -20,7 +20,7 @@ case $arch in
   *) die "no cross build for '$arch'; there are mipsel, mips, armhf, arm64 and x86_64" ;;
 esac
 cross=$PWD/build/cross/$arch
-once "$cross/.done" scripts/cross.sh scripts/debian-source.sh scripts/debian-sources.txt requirements-cross.txt
+once "$cross/.done" scripts/cross.sh scripts/debian-source.sh scripts/debian-sources.txt scripts/unhide.py requirements-cross.txt
 
 rm -rf "$cross"
 mkdir -p "$cross"/{bin,src,prefix,root/lib,root/usr/lib} build/log
@@ -70,6 +70,7 @@ sources() {
   for package in libffi libsodium mbedtls musl; do debian_source "$package" "$cross/src/$package"; done
 }
 
+repository=$PWD
 jobs=$(nproc)
 tools=(CC="$cross/bin/cc" AR="$cross/bin/ar" RANLIB="$cross/bin/ranlib")
 
@@ -79,9 +80,12 @@ musl() {
   mkdir -p rt
   echo 'double f(long long a, long long b) { return (double)(a / b); }' >rt/f.c
   ZIG_LOCAL_CACHE_DIR=$PWD/rt/cache ZIG_GLOBAL_CACHE_DIR=$PWD/rt/cache "$zig/zig" cc -target "$zig_target" -shared -fPIC -Os -o rt/f.so rt/f.c
-  env "${tools[@]}" CFLAGS=-Os LDFLAGS=-s LIBCC="$(find rt/cache -name libcompiler_rt.a | head -n 1)" \
+  cp "$(find rt/cache -name libcompiler_rt.a | head -n 1)" rt/libcompiler_rt.a
+  python3 "$repository/scripts/unhide.py" rt/libcompiler_rt.a memcpy memmove memset memcmp bcmp strlen
+  env "${tools[@]}" CFLAGS=-Os LDFLAGS=-s LIBCC="$PWD/rt/libcompiler_rt.a" \
     ./configure --target="$host" --prefix="$PWD/install" --syslibdir="$PWD/install" --disable-wrapper
   make -j"$jobs" lib/libc.so
+  nm -D lib/libc.so | grep -qw memmove
   install -m 755 lib/libc.so "$cross/root/lib/libc.so"
   ln -s libc.so "$cross/root/lib/$loader"
 }
@@ -109,7 +113,7 @@ step compiler compiler
 step sources sources
 for part in musl libffi mbedtls libsodium; do
   # shellcheck disable=SC2016
-  step "$part" bash -euo pipefail -c "$(declare -f "$part"); $(declare -p tools jobs cross zig zig_target host loader); $part"
+  step "$part" bash -euo pipefail -c "$(declare -f "$part"); $(declare -p repository tools jobs cross zig zig_target host loader); $part"
 done
 rm -rf "$cross/src"
 finish

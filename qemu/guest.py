@@ -1,0 +1,143 @@
+"""A router in QEMU: starts it, runs commands in it, ends it. Images come from qemu/build.sh."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).parents[1]
+# QEMU's command, the console and the control port of each CPU. x86 is q35 in software: microvm hangs, and KVM is not
+# everywhere. 24Kc has no floating point unit, like the routers.
+MACHINES: dict[str, tuple[list[str], str, str]] = {
+    "mipsel": (["qemu-system-mipsel", "-M", "malta", "-cpu", "24Kf"], "ttyS0", "ttyS1"),
+    "armhf": (["qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a7"], "ttyAMA0", "vport0p1"),
+    "arm64": (["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53"], "ttyAMA0", "vport0p1"),
+    "x86_64": (["qemu-system-x86_64", "-M", "q35", "-cpu", "qemu64", "-accel", "tcg"], "ttyS0", "ttyS1"),
+}
+
+
+class GuestError(Exception):
+    """The guest did not start, ended, or a command in it failed; carries the console's or the command's last lines."""
+
+
+class Guest:
+    """One guest with `memory_mb` of RAM and the `extra` files (path in the guest -> path here) in its initrd.
+
+    Use as a context manager: leaving it ends QEMU and removes its files.
+    """
+
+    def __init__(
+        self, arch: str, memory_mb: int = 128, extra: dict[str, Path] | None = None, boot_s: float = 120
+    ) -> None:
+        self.arch, self.memory_mb, self.extra, self.boot_s = arch, memory_mb, extra or {}, boot_s
+        self._ids = itertools.count(1)
+        self._buffer = b""
+
+    def __enter__(self) -> Guest:
+        image = ROOT / "build" / "qemu" / self.arch
+        if not (image / "initrd").exists():
+            raise GuestError(f"no image for {self.arch}: run make guest ARCH={self.arch}")
+        (ROOT / "build" / "tmp").mkdir(exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="guest.", dir=ROOT / "build" / "tmp"))
+        try:
+            self._start(image)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _start(self, image: Path) -> None:
+        command, console, control = MACHINES[self.arch]
+        initrd = self.folder / "initrd"
+        initrd.write_bytes((image / "initrd").read_bytes() + self._extra_archive())
+        # A Unix socket's path has at most 107 bytes: bind it by a relative one.
+        port = "socket,id=ctl,path=ctl,server=on,wait=off"
+        command = [*command, "-m", str(self.memory_mb), "-nodefaults", "-display", "none", "-no-reboot"]
+        command += ["-kernel", str(image / "vmlinuz"), "-initrd", "initrd", "-device", "virtio-rng-pci"]
+        command += ["-serial", "file:console", "-chardev", port]
+        if control.startswith("ttyS"):
+            command += ["-serial", "chardev:ctl"]
+        else:
+            command += ["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=ctl,name=ctl"]
+        command += ["-append", f"console={console} quiet panic=-1 guest.ctl={control}"]
+        self.started = time.monotonic()
+        with open(self.folder / "qemu.log", "wb") as log:
+            self.process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.socket = socket.socket(socket.AF_UNIX)
+        while True:
+            with contextlib.suppress(OSError), contextlib.chdir(self.folder):
+                self.socket.connect("ctl")
+                break
+            if self.process.poll() is not None or time.monotonic() > self.started + 30:
+                raise GuestError(
+                    (self.folder / "qemu.log").read_text(errors="replace")[-2000:] or "QEMU gave no socket"
+                )
+            time.sleep(0.02)
+        while b"@READY" not in self._line(self.started + self.boot_s):
+            pass
+        self.boot_seconds = time.monotonic() - self.started
+
+    def _extra_archive(self) -> bytes:
+        """A second cpio archive for the initrd, as the kernel takes it, with the extra files and folders."""
+        if not self.extra:
+            return b""
+        stage = self.folder / "extra"
+        for inside, here in self.extra.items():
+            target = stage / inside.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if here.is_dir():
+                shutil.copytree(here, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(here, target)
+        pack = "find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 | gzip -n"
+        packed = subprocess.run(["sh", "-c", pack], cwd=stage, capture_output=True, check=True).stdout
+        shutil.rmtree(stage)
+        return packed
+
+    def _line(self, deadline: float) -> bytes:
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([self.socket], [], [], max(0.0, deadline - time.monotonic()))
+            more = self.socket.recv(65536) if ready else b""
+            if not more:
+                console = (self.folder / "console").read_text(errors="replace")[-2000:]
+                raise GuestError(("the guest ended" if ready else "no answer in time") + "; its console:\n" + console)
+            self._buffer += more
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line.strip()
+
+    def run(self, command: str, timeout_s: float = 120, check: bool = True) -> str:
+        """Run a shell command in the guest; return what it printed. GuestError: it took longer, or failed (`check`)."""
+        number = b"%d" % next(self._ids)
+        deadline = time.monotonic() + timeout_s
+        self.socket.sendall(number + b" " + base64.b64encode(command.encode()) + b"\n")
+        while not (line := self._line(deadline)).startswith(b"@" + number + b" "):
+            pass
+        status, encoded = int(line.split()[1]), []
+        while (line := self._line(deadline)) != b"@END " + number:
+            encoded.append(line)
+        output = base64.b64decode(b"".join(encoded)).decode(errors="replace")
+        if check and status:
+            raise GuestError(f"exit code {status}: {command}\n{output[-4000:]}")
+        return output
+
+    def close(self) -> None:
+        if hasattr(self, "process"):
+            self.process.kill()
+            self.process.wait()
+        if hasattr(self, "socket"):
+            self.socket.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
