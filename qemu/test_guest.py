@@ -21,11 +21,11 @@ VERDICT = re.compile(r"^\x1f (ok|failed) (\w+) \d+$", re.M)
 
 @pytest.fixture(scope="module")
 def guest():
-    extra = {f"/root/{name}": ROOT / name for name in ("src/bwrouter", "docs", "tests/unit")}
+    extra = {f"/srv/{name}": ROOT / name for name in ("src/bwrouter", "docs", "tests/unit")}
     arch = os.environ["GUEST_ARCH"]
     # The least that a router may have; Debian's kernels for the others are too large for it.
     with Guest(arch, 64 if arch == "mipsel" else 256, extra) as started:
-        started.run("mkdir -p /root/build/tmp")
+        started.run("mkdir -p /srv/build/tmp")
         yield started
 
 
@@ -53,7 +53,7 @@ def test_unit_tests(guest, path: Path):
         n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef) and n.name.startswith("test")
     ]
     inside = f"tests/unit/{path.relative_to(UNIT)}"
-    command = "cd /root && MICROPYPATH=src:tests/unit:.frozen micropython -X heapsize=8m tests/unit/run_mp.py"
+    command = "cd /srv && MICROPYPATH=src:tests/unit:.frozen micropython -X heapsize=8m tests/unit/run_mp.py"
     output = guest.run(f"{command} {inside} {' '.join(names)}", timeout_s=280, check=False)
     verdicts = {name: verdict for verdict, name in VERDICT.findall(output)}
     assert verdicts == dict.fromkeys(names, "ok"), output
