@@ -144,3 +144,13 @@ leases = Table(
     Column("holder", String(64), nullable=False),
     Column("until", BigInteger, nullable=False),
 )
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("region", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),  # unix seconds
+    Column("bwt_wei", String(78), nullable=False),  # the pool's reserves
+    Column("token_wei", String(78), nullable=False),
+    PrimaryKeyConstraint("region", "at"),
+)

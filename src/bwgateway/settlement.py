@@ -32,6 +32,7 @@ from bwgateway.chain.contracts import Contracts
 from bwgateway.database import Database
 from bwgateway.merkle import Tree, leaf
 from bwgateway.mint import DENOMINATIONS, UNIT_WEI, MintKeys
+from bwgateway.prices import Prices
 from bwgateway.schema import counters, epochs, leases, leaves, payouts, relays
 
 log = structlog.get_logger()
@@ -53,6 +54,7 @@ class Settlement:
         self._regions = regions
         self.epoch_seconds = epoch_seconds
         self.phi_bps = 0
+        self.prices = Prices(db, chain, regions)
         self._holder = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._published: set[bytes] = set()
         self._trees: dict[tuple[int, int], tuple[Tree, dict[str, int]]] = {}
@@ -111,6 +113,7 @@ class Settlement:
 
     async def tick(self) -> None:
         """One round over keys, withdrawals and regions."""
+        await self.prices.sample()
         await self._publish_keys()
         await self._answer_withdrawals()
         for region in self._regions:

@@ -28,7 +28,7 @@ LAB_WINDOWS = {
     "response": 2, "withdrawal": 4, "unbonding": 30, "audit_epoch": 6, "commit": 2, "reveal": 2, "dispute": 10,
     "emission_epoch": 10, "twap": 5,
 }  # fmt: skip
-_START_SECONDS = 40.0
+_START_SECONDS = 120.0
 
 
 def free_port() -> int:

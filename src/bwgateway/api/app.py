@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bwgateway import __version__, metrics
-from bwgateway.api import bodies, directory, ledger, owner, payment, register, service
+from bwgateway.api import bodies, dashboard, directory, ledger, owner, payment, register, service
 from bwgateway.chain.answers import ChainError
 from bwgateway.gateway import Gateway
 from bwgateway.problems import Problem
@@ -37,7 +37,7 @@ def create(gateway: Gateway) -> FastAPI:
         redoc_url=None,
     )
     app.state.gateway = gateway
-    for module in (service, payment, directory, ledger, register, owner):
+    for module in (service, payment, directory, ledger, register, owner, dashboard):
         app.include_router(module.router)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -322,6 +322,33 @@ class Epochs(BaseModel):
     epochs: list[PostedEpoch]
 
 
+class PricePoint(BaseModel):
+    """BWT wei for 1e18 wei of the region's token at a time."""
+
+    time: int
+    price_wei: Wei
+
+
+class RegionOverview(BaseModel):
+    """A region: its live routers, what they claim to carry, its pool."""
+
+    region: int
+    relays: int
+    capacity_kbps: int
+    bwt_wei: Wei
+    token_wei: Wei
+    price_wei: Wei
+    history: list[PricePoint]
+
+
+class Overview(BaseModel):
+    """The pool at a glance."""
+
+    block: int
+    epoch: Epoch
+    regions: list[RegionOverview]
+
+
 class Problem(BaseModel):
     """RFC 9457 problem document; `code` is stable."""
 

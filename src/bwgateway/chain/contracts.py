@@ -140,6 +140,15 @@ class Contracts:
         token = self._at("RegionToken", contracts["token"])
         return int(await self.ask(token.functions.balanceOf(AsyncWeb3.to_checksum_address(account)).call()))
 
+    async def reserves(self, region: int) -> tuple[int, int]:
+        """The pool's reserves, wei: BWT and the region's token; zeros for a region without pool."""
+        contracts = self.addresses.regions.get(str(region))
+        if contracts is None:
+            return 0, 0
+        pool = self._at("LiquidityPool", contracts["pool"])
+        bwt, token = (await self.ask(pool.functions.reserves().call()))[:2]
+        return int(bwt), int(token)
+
     async def phi_bps(self) -> int:
         """The burned share of use, basis points, as Settlement computes it."""
         gross = int(await self.ask(self._settlement.functions.grossOf(10**18).call()))
