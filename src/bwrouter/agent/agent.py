@@ -1,5 +1,6 @@
 """The agent's first process: never blocks. It steers the relay's rate, keeps the tickets, and writes status.json."""
 
+import gc
 import json
 
 from .. import __version__
@@ -15,6 +16,8 @@ STATUS_MS = 1000
 REDEEM_MS = 2000
 OPEN_RETRY_MS = 3000  # after a gateway failed
 RESPAWN_MS = 2000
+READ_MOST = 64  # messages of the relay in a turn: a flood must not hold up the rate
+SHORT_MOST = 20  # turns in a row without enough memory before the agent gives up and is started anew
 # A datagram on the WAN's wire beside its UDP payload: Ethernet 14, IPv4 20, UDP 8.
 OVERHEAD = 42
 
@@ -57,25 +60,43 @@ class Agent:
         if self.exit is not None:
             self.exit.open()
         self.hello()
-        tick = second = clock.ms()
+        self._tick = self._second = clock.ms()
+        short = 0
         try:
             while not self.signals.take():
-                left = rate.TICK_MS - clock.diff(clock.ms(), tick)
-                if left > 0:
-                    self.poller.wait(left)
-                    self.read_relay()
-                    self.read_child()
-                now = clock.ms()
-                self.jobs(now)
-                if clock.diff(now, tick) >= rate.TICK_MS:
-                    # A late tick does not make the following ones early.
-                    tick = clock.add(tick, rate.TICK_MS) if clock.diff(now, tick) < 2 * rate.TICK_MS else now
-                    self.steer()
-                if clock.diff(now, second) >= STATUS_MS:
-                    second = now
-                    self.every_second()
+                try:
+                    self.turn()
+                    short = 0
+                except MemoryError:
+                    # A burst of messages on a small heap: everything that matters is said again.
+                    gc.collect()
+                    short += 1
+                    self.log.change("memory", "short of memory")
+                    if short > SHORT_MOST:
+                        raise
+        except Exception as error:
+            self.log.error("ends by " + repr(error))
+            raise
         finally:
             self.stop()
+
+    def turn(self):
+        """Wait for the next tick or message, and do what is due."""
+        left = rate.TICK_MS - clock.diff(clock.ms(), self._tick)
+        if left > 0:
+            self.poller.wait(left)
+            self.read_relay()
+            self.read_child()
+        now = clock.ms()
+        self.jobs(now)
+        late = clock.diff(now, self._tick)
+        if late >= rate.TICK_MS:
+            # A late tick does not make the following ones early.
+            self._tick = clock.add(self._tick, rate.TICK_MS) if late < 2 * rate.TICK_MS else now
+            self.steer()
+        if clock.diff(now, self._second) >= STATUS_MS:
+            self._second = now
+            self.every_second()
 
     def stop(self):
         """Leave nothing behind but keys and unredeemed tickets; the relay falls to its floor by itself."""
@@ -146,7 +167,7 @@ class Agent:
         return self.socket.send(self.relay_path, json.dumps(message).encode(), fd)
 
     def read_relay(self):
-        while True:
+        for _ in range(READ_MOST):
             text, fd = self.socket.recv()
             if text is None:
                 return
@@ -263,8 +284,8 @@ class Agent:
         try:
             self.book.save(ending)
             self.log.change("tickets", "")
-        except OSError as error:
-            self.log.change("tickets", str(error))
+        except (OSError, MemoryError) as error:
+            self.log.change("tickets", "not saved: " + str(error))
 
     def _wan_bytes(self):
         return _counter("/sys/class/net/" + self.settings["wan"] + "/statistics/tx_bytes")

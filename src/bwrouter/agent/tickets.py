@@ -10,7 +10,8 @@ from ..platform import clock, files
 from . import results as receipts
 
 FILE = "tickets.json"
-MOST = 4096  # tickets; the relay repeats what is not taken
+ASKED_MOST = 128  # tickets at a time; the relay repeats what is not taken
+HELD_MOST = 512  # the heap of a small router is 1 MiB
 FLASH_MS = 3_600_000
 BATCH = 32  # tickets of one request
 # Refusals of the gateway that can never turn into a yes.
@@ -18,8 +19,8 @@ FINAL_CODES = ("unknown", "elsewhere", "index", "preimage", "forged", "expired",
 
 
 class Book:
-    """`asked`: tickets to open, by id (hex). `held`: opened ones, [gateway's key or "", units, index, preimage,
-    redeemed index, whether the relay is through with it]."""
+    """`asked`: tickets to open, by id (hex): (key, anchor, output, units). `held`: opened ones, by id: [gateway's key,
+    empty for unknown, units, index, preimage, redeemed index, whether the relay is through with it]."""
 
     def __init__(self, run_dir, state_dir):
         self.run_file = run_dir + "/" + FILE
@@ -28,6 +29,7 @@ class Book:
         self.held = {}
         self.redeemed_units = 0  # since the start
         self.receipts = {}  # gateway's key: its receipt for the most units, hex
+        self._names = {}
         self.refused = {}  # code: how many, since the start
         self._dirty = False
         self._flash_dirty = False
@@ -36,18 +38,19 @@ class Book:
 
     def _load(self):
         for file in (self.state_file, self.run_file):
-            text = files.read(file)
             try:
-                book = json.loads(text) if text else {}
+                with open(file) as stream:
+                    book = json.load(stream)
                 for gateway in book.get("receipts", {}):
                     self._keep_receipt(gateway, book["receipts"][gateway])
                 entries = book.get("tickets", {})
                 for id in entries:
                     gateway, units, index, preimage, redeemed, final = entries[id]
                     if id not in self.held or self.held[id][2] < index:
+                        gateway = self._names.setdefault(gateway, gateway)
                         self.held[id] = [gateway, units, index, preimage, redeemed, final]
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # a damaged file: what the other one has must do
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # none, or a damaged one: what the other one has must do
         self._flash_dirty = bool(self.held)
 
     # -- what the relay says ---------------------------------------------------
@@ -57,8 +60,8 @@ class Book:
         id = message["id"]
         if id in self.held:
             return {"t": "opened", "id": id, "ok": True, "units": self.held[id][1]}
-        ticket = {name: message[name] for name in ("key", "anchor", "output", "units")}
-        if id in self.asked or len(self.asked) + len(self.held) < MOST:
+        ticket = message["key"], message["anchor"], message["output"], message["units"]
+        if len(self.asked) < ASKED_MOST and len(self.asked) + len(self.held) < HELD_MOST:
             self.asked[id] = ticket
         return None
 
@@ -68,7 +71,7 @@ class Book:
         entry = self.held.get(id)
         if entry is None:
             # Not in the book (it was lost, or the relay missed the last answer): the gateway knows.
-            if len(self.held) >= MOST:
+            if len(self.held) >= HELD_MOST:
                 return False
             entry = self.held[id] = ["", 0, 0, "", 0, False]
         if index > entry[2]:
@@ -91,7 +94,11 @@ class Book:
     def to_open(self):
         """Up to BATCH tickets to ask about: (ids, tickets)."""
         ids = sorted(self.asked)[:BATCH]
-        return ids, [self.asked[id] for id in ids]
+        tickets = []
+        for id in ids:
+            key, anchor, output, units = self.asked[id]
+            tickets.append({"key": key, "anchor": anchor, "output": output, "units": units})
+        return ids, tickets
 
     def to_redeem(self):
         """Up to BATCH readings that the gateway has not confirmed, of one gateway: (its key, items)."""
@@ -112,9 +119,12 @@ class Book:
             if ticket is None:
                 continue
             if result["ok"]:
-                self.held.setdefault(id, [gateway, ticket["units"], 0, ticket["anchor"], 0, False])
+                _, anchor, _, units = ticket
+                # One string for all tickets of a gateway.
+                gateway = self._names.setdefault(gateway, gateway)
+                self.held.setdefault(id, [gateway, units, 0, anchor, 0, False])
                 self._dirty = True
-                answers.append({"t": "opened", "id": id, "ok": True, "units": ticket["units"]})
+                answers.append({"t": "opened", "id": id, "ok": True, "units": units})
             else:
                 code = self._refuse(result)
                 answers.append({"t": "opened", "id": id, "ok": False, "code": code})
@@ -181,4 +191,10 @@ class Book:
             self._flash_at = clock.ms()
 
     def _text(self):
-        return json.dumps({"tickets": self.held, "receipts": self.receipts}).encode()
+        """The book as JSON, in parts."""
+        yield b'{"receipts": ' + json.dumps(self.receipts).encode() + b', "tickets": {'
+        comma = b""
+        for id in self.held:
+            yield comma + json.dumps(id).encode() + b": " + json.dumps(self.held[id]).encode()
+            comma = b", "
+        yield b"}}"

@@ -21,18 +21,23 @@ def _c(path):
 
 
 def write_atomic(path, data, mode=0o600, sync=True):
-    """Replace `path` by `data` (bytes) so that a reader sees the old or the new, never a part. Raises OSError."""
+    """Replace `path` by `data` so that a reader sees the old or the new, never a part. Raises OSError.
+
+    `data` is bytes, or a generator of bytes where the whole would not fit the heap at once.
+    """
+    parts = (data,) if isinstance(data, (bytes, bytearray)) else data
     tmp = path + ".tmp"
     fd = _open(_c(tmp), _FLAGS, mode)
     if fd < 0:
         raise OSError("cannot write " + tmp + ": errno " + str(ffi.errno()))
     try:
-        done = 0
-        while done < len(data):
-            n = _write(fd, data[done:], len(data) - done)
-            if n <= 0:
-                raise OSError("cannot write " + tmp + ": errno " + str(ffi.errno()))
-            done += n
+        for part in parts:
+            done = 0
+            while done < len(part):
+                n = _write(fd, part[done:], len(part) - done)
+                if n <= 0:
+                    raise OSError("cannot write " + tmp + ": errno " + str(ffi.errno()))
+                done += n
         if sync and _fsync(fd) < 0:
             raise OSError("cannot sync " + tmp + ": errno " + str(ffi.errno()))
     finally:

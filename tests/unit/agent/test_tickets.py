@@ -194,7 +194,21 @@ def test_malformed_messages_raise():
 
 def test_the_book_is_bounded():
     book = tickets.Book(*folders("bounded"))
-    for i in range(tickets.MOST + 10):
+    for i in range(tickets.ASKED_MOST + 10):
         book.open(ask("%064x" % i))
-    assert len(book.asked) == tickets.MOST
+    assert len(book.asked) == tickets.ASKED_MOST
     assert len(book.to_open()[0]) == tickets.BATCH
+    for i in range(tickets.HELD_MOST + 10):
+        book.meter(meter("%064x" % i, 1))
+    assert len(book.held) == tickets.HELD_MOST
+
+
+def test_a_full_book_is_written_and_read():
+    run, state = folders("full")
+    book = tickets.Book(run, state)
+    for i in range(tickets.HELD_MOST):
+        book.meter(meter("%064x" % i, 1 + i % 60))
+    book.save(True)
+    with open(state + "/" + tickets.FILE) as file:
+        assert len(json.load(file)["tickets"]) == tickets.HELD_MOST
+    assert tickets.Book(run, state).held == book.held
