@@ -2,7 +2,7 @@
 
 from ..ledger import eip712
 from ..ledger.keccak import keccak256
-from ..platform import http
+from ..platform import clock, http
 from . import keys, proofs, registration
 from .gateways import Gateways, Refused
 from .worker import prove
@@ -90,11 +90,17 @@ class Owner:
         state = self.stake().get("state")
         if state not in ("active", "suspended"):
             raise Unavailable("there is nothing to unstake: the stake is " + str(state))
-        try:
-            body = registration.decide(self.gateway, self.keys, registration.UNSTAKE, {})
-        except (Refused, http.HttpError) as error:
-            raise Unavailable(str(error))
-        return self._call("POST", "/v1/unstake", http.canonical(body))
+        for left in (2, 1, 0):
+            try:
+                body = registration.decide(self.gateway, self.keys, registration.UNSTAKE, {})
+                return self.gateway.call("POST", "/v1/unstake", http.canonical(body))
+            except Refused as error:
+                # The agent may have used the same nonce for a decision of its own meanwhile.
+                if not left or error.code not in ("failed", "reverted"):
+                    raise Unavailable(str(error))
+                clock.sleep_ms(2000)
+            except http.HttpError as error:
+                raise Unavailable(str(error))
 
 
 def claim_data(gateway, region, account, cumulative, proof):
