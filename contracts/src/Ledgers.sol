@@ -38,6 +38,8 @@ abstract contract Ledgers is GatewayBonds {
         uint128 pendingTotal;
         // slot 4: sum of what vouchers have released to this ledger, gross
         uint128 spent;
+        // slot 5: what an account has been paid, wei of the region's token, since the beginning
+        mapping(address account => uint256) claimed;
     }
 
     /// What `ledger` returns: a Ledger without its count of challenges.
@@ -83,8 +85,6 @@ abstract contract Ledgers is GatewayBonds {
 
     mapping(address gateway => mapping(uint16 region => Ledger)) internal _ledgers;
     mapping(address gateway => mapping(uint16 region => mapping(address account => Deposit))) internal _deposits;
-    /// What an account has been paid, in wei of the region's token, since the beginning.
-    mapping(address gateway => mapping(uint16 region => mapping(address account => uint256))) public claimed;
     mapping(address gateway => mapping(uint16 region => mapping(address account => Challenge))) internal _challenges;
 
     constructor(Parameters parameters, BandwidthToken bwt_) GatewayBonds(parameters, bwt_) {
@@ -99,6 +99,11 @@ abstract contract Ledgers is GatewayBonds {
     /// Challenges open against the pending root; while there is one, the root cannot become final.
     function openChallenges(address gateway, uint16 region) external view returns (uint256) {
         return _ledgers[gateway][region].challenges;
+    }
+
+    /// What `account` has been paid of its earnings, in wei of the region's token, since the beginning.
+    function claimed(address gateway, uint16 region, address account) external view returns (uint256) {
+        return _ledgers[gateway][region].claimed[account];
     }
 
     function depositOf(address gateway, uint16 region, address account) external view returns (Deposit memory) {

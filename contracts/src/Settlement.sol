@@ -183,8 +183,9 @@ contract Settlement is Ledgers {
     function claim(address gateway, uint16 region, address account, uint256 cumulative, bytes32[] calldata proof)
         external
     {
-        (RegionToken token, bytes32 root) = _finalRoot(gateway, region);
-        uint256 due = _take(claimed[gateway][region], root, account, cumulative, proof);
+        Ledger storage l = _ledgers[gateway][region];
+        RegionToken token = _finalised(l, gateway, region);
+        uint256 due = _take(l, l.root, account, cumulative, proof);
         if (due == 0 || !token.pay(gateway, account, due)) revert NothingToClaim(account);
     }
 
@@ -199,10 +200,11 @@ contract Settlement is Ledgers {
         if (accounts.length != cumulatives.length || accounts.length != proofs.length) {
             revert LengthMismatch();
         }
-        (RegionToken token, bytes32 root) = _finalRoot(gateway, region);
-        mapping(address => uint256) storage paid = claimed[gateway][region];
+        Ledger storage l = _ledgers[gateway][region];
+        RegionToken token = _finalised(l, gateway, region);
+        bytes32 root = l.root;
         for (uint256 i = 0; i < accounts.length; ++i) {
-            uint256 due = _take(paid, root, accounts[i], cumulatives[i], proofs[i]);
+            uint256 due = _take(l, root, accounts[i], cumulatives[i], proofs[i]);
             if (due != 0 && !token.pay(gateway, accounts[i], due)) revert NothingToClaim(accounts[i]);
         }
     }
@@ -232,11 +234,11 @@ contract Settlement is Ledgers {
         Permits.pull(RegionToken(token), msg.sender, escrow, amount, deadline, permitSignature);
     }
 
-    function _finalRoot(address gateway, uint16 region) private returns (RegionToken token, bytes32 root) {
-        Ledger storage l = _ledgers[gateway][region];
-        (address token_, uint256 claimableAt) = (l.token, l.claimableAt);
+    /// The ledger's token, after a root whose window has passed was made final.
+    function _finalised(Ledger storage l, address gateway, uint16 region) private returns (RegionToken) {
+        (address token, uint256 claimableAt) = (l.token, l.claimableAt);
         if (claimableAt != 0 && block.timestamp >= claimableAt && l.challenges == 0) _finalise(l, gateway, region);
-        return (RegionToken(token_), l.root);
+        return RegionToken(token);
     }
 
     function _finalise(Ledger storage l, address gateway, uint16 region) private {
@@ -251,19 +253,16 @@ contract Settlement is Ledgers {
         if (net != 0) RegionToken(l.token).settle(gateway, net, burn);
     }
 
-    function _take(
-        mapping(address => uint256) storage paid,
-        bytes32 root,
-        address account,
-        uint256 cumulative,
-        bytes32[] calldata proof
-    ) private returns (uint256 due) {
+    function _take(Ledger storage l, bytes32 root, address account, uint256 cumulative, bytes32[] calldata proof)
+        private
+        returns (uint256 due)
+    {
         if (Merkle.root(proof, Merkle.leaf(account, cumulative)) != root) {
             revert InvalidProof();
         }
-        uint256 before = paid[account];
+        uint256 before = l.claimed[account];
         if (cumulative > before) {
-            paid[account] = cumulative;
+            l.claimed[account] = cumulative;
             unchecked {
                 due = cumulative - before;
             }

@@ -16,7 +16,7 @@ from tests.contracts import signing
 from tests.contracts.deployment import ETHER, ROOT, Deployment, anvil, deploy
 
 REGION = 1
-RELAYS_SLOT, CLAIMED_SLOT = 5, 6
+RELAYS_SLOT, LEDGERS_SLOT, CLAIMED_OFFSET = 5, 4, 5
 ROUTER = "0x" + "51" * 32
 BUYER = "0x" + "52" * 32
 
@@ -120,9 +120,10 @@ def test_storage_layout_that_light_clients_prove(d: Deployment) -> None:
     assert first == int(owner, 16) | stake << 160
     assert second == int(payout, 16) | rate << 160 | region << 192 | state << 208 | unlock << 216
 
-    gateway, slot = list(d.w3.eth.accounts)[1], CLAIMED_SLOT
+    gateway, slot = list(d.w3.eth.accounts)[1], LEDGERS_SLOT
     position = Web3.keccak(bytes(12) + Web3.to_bytes(hexstr=gateway) + slot.to_bytes(32, "big"))
     position = Web3.keccak(REGION.to_bytes(32, "big") + position)
+    position = (int.from_bytes(position, "big") + CLAIMED_OFFSET).to_bytes(32, "big")
     position = Web3.keccak(bytes(12) + Web3.to_bytes(hexstr=owner) + position)
     paid = d.w3.eth.get_storage_at(d.settlement.address, int.from_bytes(position, "big"))
     assert int.from_bytes(paid, "big") == 20 * ETHER == d.settlement.functions.claimed(gateway, REGION, owner).call()

@@ -11,8 +11,7 @@ from . import registration
 
 RELAYS_SLOT = 5  # StakeRegistry._relays
 LEDGERS_SLOT = 4  # Settlement._ledgers
-CLAIMED_SLOT = 6  # Settlement.claimed
-ROOT_OFFSET, PENDING_OFFSET, TOTAL_OFFSET = 1, 2, 3  # members of Settlement's Ledger
+ROOT_OFFSET, PENDING_OFFSET, TOTAL_OFFSET, CLAIMED_OFFSET = 1, 2, 3, 5  # members of Settlement's Ledger
 STATES = ("none", "active", "suspended", "unbonding")
 
 
@@ -25,7 +24,7 @@ def slots(relay, gateway, region, payout):
     entry = mpt.mapping_slot(relay, RELAYS_SLOT)
     place = region.to_bytes(2, "big")
     book = mpt.mapping_slot(place, mpt.mapping_slot(gateway, LEDGERS_SLOT))
-    paid = mpt.mapping_slot(payout, mpt.mapping_slot(place, mpt.mapping_slot(gateway, CLAIMED_SLOT)))
+    paid = mpt.mapping_slot(payout, mpt.offset_slot(book, CLAIMED_OFFSET))
     ledger = [mpt.offset_slot(book, offset) for offset in (ROOT_OFFSET, PENDING_OFFSET, TOTAL_OFFSET)]
     return [entry, mpt.offset_slot(entry, 1)], ledger + [paid]
 
