@@ -53,7 +53,7 @@ MUTATIONS = [
     Mutation("invariant: k", "LiquidityPool", "FEE_FACTOR = BPS - POOL_FEE_BPS", "FEE_FACTOR = BPS + POOL_FEE_BPS", *MONEY),
     Mutation("invariant: liquidity leaves", "LiquidityPool", "if (shares == 0) revert ZeroAmount();", "if (shares % 2 == 0) revert ZeroAmount();", *MONEY),
     Mutation("invariant: reserves", "LiquidityPool", "outToken = Math.mulDiv(shares, rToken, supply);", "outToken = Math.mulDiv(shares, rToken, supply); rToken += outToken;", *MONEY),
-    Mutation("invariant: claims", "Settlement", "paid[account] = cumulative;", "", *MONEY),
+    Mutation("invariant: claims", "Settlement", "l.claimed[account] = cumulative;", "", *MONEY),
     Mutation("invariant: burn", "Settlement", "if (net != 0) RegionToken(l.token).settle(gateway, net, burn);", "if (net != 0) RegionToken(l.token).settle(gateway, net, 0);", *MONEY),
     Mutation("invariant: unspent", "Settlement", "if (gross > l.spent)", "if (false)", *MONEY),
     Mutation("invariant: supply", "RegionToken", "usedBurned += burn;", "", *MONEY),
