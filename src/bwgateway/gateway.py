@@ -31,4 +31,5 @@ class Gateway:
 
 def mint_keys(settings: Settings, keys: Keys) -> MintKeys:
     """The mint as configured."""
-    return MintKeys(keys.mint_seed, settings.regions, settings.mint.key_seconds, settings.mint.open_seconds)
+    m = settings.mint
+    return MintKeys(keys.mint_seed, settings.regions, m.key_seconds, m.open_seconds, m.refund_seconds)

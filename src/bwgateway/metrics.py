@@ -15,6 +15,7 @@ requests = Histogram(
 issued = Counter("bwgateway_issued_units", "Units that left as tickets", ["region"], registry=registry)
 opened = Counter("bwgateway_opened_tickets", "Tickets shown, by verdict", ["verdict"], registry=registry)
 redeemed = Counter("bwgateway_redeemed_items", "Meter readings, by verdict", ["verdict"], registry=registry)
+refunded = Counter("bwgateway_refunded_units", "Units that were issued anew", ["region"], registry=registry)
 roots = Counter(
     "bwgateway_roots", "Settlement roots by step (closed, posted, claimed)", ["region", "step"], registry=registry
 )

@@ -74,6 +74,12 @@ class MintSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
     key_seconds: Seconds = Field(default=86_400)
     open_seconds: Seconds = Field(default=7 * 86_400)
+    close_seconds: Seconds = Field(
+        default=86_400, description="without the relay's word, a ticket is closed so long after it last moved"
+    )
+    refund_seconds: Seconds = Field(
+        default=90 * 86_400, description="how long a ticket that nobody opened can still be refunded"
+    )
     batch: int = Field(default=512, ge=1, le=4096, description="most tickets or items in one request")
 
 
