@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from bwgateway.chain.anvil import Anvil
 from bwgateway.chain.contracts import Contracts
 from bwgateway.database import Database
+from bwgateway.directory import Listing
 from bwgateway.keys import Keys
 from bwgateway.meter import Meter
 from bwgateway.mint import MintKeys
 from bwgateway.settings import Settings
 from bwgateway.settlement import Settlement
+from bwgateway.watch import Watch
 
 
 @dataclass
@@ -25,6 +27,8 @@ class Gateway:
     meter: Meter
     chain: Contracts
     settlement: Settlement
+    listing: Listing
+    watch: Watch
     spend_domain: bytes
     node: Anvil | None
 

@@ -127,6 +127,22 @@ descriptors = Table(
     Column("audited_kbps", BigInteger, nullable=False),  # median of the last conclusive verdict; 0: none
 )
 
+audits = Table(
+    "audits",
+    metadata,
+    Column("relay", LargeBinary(32), nullable=False),
+    Column("epoch", BigInteger, nullable=False),  # of BandwidthProof
+    Column("reason", String(16), nullable=False),
+    Column("kbps", BigInteger, nullable=False),
+    Column("latency_ms", Integer),
+    Column("loss_bps", Integer),
+    Column("reveals", Integer, nullable=False),
+    Column("votes", Integer, nullable=False),
+    Column("strikes", Integer, nullable=False),
+    Column("block", BigInteger, nullable=False),
+    PrimaryKeyConstraint("relay", "epoch"),
+)
+
 counters = Table(
     "counters",
     metadata,

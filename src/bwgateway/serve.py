@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 import structlog
 import uvicorn
 
-from bwgateway import signed, vouchers
+from bwgateway import directory, signed, vouchers
 from bwgateway.api.app import create
 from bwgateway.chain.anvil import Anvil
 from bwgateway.chain.artifacts import Addresses, Artifacts, read_addresses
@@ -20,17 +20,21 @@ from bwgateway.chain.deploy import deploy
 from bwgateway.chain.light import LightClient
 from bwgateway.chain.sender import Sender
 from bwgateway.database import Database
+from bwgateway.directory import Listing
 from bwgateway.gateway import Gateway, mint_keys
 from bwgateway.keys import Keys, load_or_create
 from bwgateway.meter import Meter
+from bwgateway.probe import Prober
 from bwgateway.settings import BadSettings, Settings
 from bwgateway.settlement import Settlement
 from bwgateway.tickets import Receipts
+from bwgateway.watch import Watch
 
 log = structlog.get_logger()
 _FUNDS = 10**24
 """Wei of the embedded chain's coin that treasury and operator start with."""
 _HOUSEKEEPING_SECONDS = 600
+_EXPIRED_SECONDS = 3600
 
 
 @asynccontextmanager
@@ -95,8 +99,22 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         mint = mint_keys(settings, keys)
         settlement = Settlement(db, chain, mint, settings.regions, settings.epoch_seconds)
         await settlement.prepare()
-        domain = vouchers.domain(chain_id, addresses.settlement)
-        yield Gateway(settings, keys, db, mint, Meter(db, Receipts(keys.gateway)), chain, settlement, domain, node)
+        prober = Prober() if settings.directory.probe else None
+        if prober is not None:
+            stack.push_async_callback(prober.close)
+        yield Gateway(
+            settings=settings,
+            keys=keys,
+            db=db,
+            mint=mint,
+            meter=Meter(db, Receipts(keys.gateway)),
+            chain=chain,
+            settlement=settlement,
+            listing=Listing(db, keys.gateway, keys.gateway_id),
+            watch=Watch(db, chain, settings.directory, prober),
+            spend_domain=vouchers.domain(chain_id, addresses.settlement),
+            node=node,
+        )
 
 
 class _Server(uvicorn.Server):
@@ -124,6 +142,7 @@ async def serve(settings: Settings) -> None:
         loops = [asyncio.create_task(_housekeeping(gateway))]
         if settings.settle:
             loops.append(asyncio.create_task(gateway.settlement.run()))
+            loops.append(asyncio.create_task(gateway.watch.run()))
         if gateway.node is not None:
             loops.append(asyncio.create_task(gateway.node.run()))
         http = asyncio.create_task(server.serve())
@@ -141,6 +160,7 @@ async def serve(settings: Settings) -> None:
                     await loop
             await http
             await gateway.settlement.release()
+            await gateway.watch.release()
             log.info("gateway.stopped")
 
 
@@ -150,4 +170,5 @@ async def _housekeeping(gateway: Gateway) -> None:
     while True:
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
         dropped = await signed.forget(gateway.db, int(time.time()) - keep)
+        await directory.prune(gateway.db, int(time.time()) - _EXPIRED_SECONDS)
         log.debug("requests.forgotten", count=dropped)

@@ -83,6 +83,16 @@ class MintSettings(BaseModel):
     batch: int = Field(default=512, ge=1, le=4096, description="most tickets or items in one request")
 
 
+class DirectorySettings(BaseModel):
+    """How the directory is kept true."""
+
+    model_config = ConfigDict(extra="forbid")
+    check_seconds: Seconds = Field(default=60, description="time between looks at a relay's stake and audits")
+    probe: bool = Field(
+        default=True, description="whether relays are asked by a handshake if they live; silent ones are unlisted"
+    )
+
+
 class DeploySettings(BaseModel):
     """What `bwgateway deploy` makes. Amounts are whole tokens, windows seconds; see contracts/src/Parameters.sol."""
 
@@ -118,6 +128,7 @@ class Settings(BaseSettings):
         default=True, description="whether this process may run the settlement loop (one at a time does)"
     )
     descriptor_seconds: Seconds = Field(default=86_400, description="furthest expiry that a descriptor may name")
+    directory: DirectorySettings = DirectorySettings()
     chain: ChainSettings = ChainSettings()
     mint: MintSettings = MintSettings()
     deploy: DeploySettings = DeploySettings()

@@ -53,6 +53,7 @@ class Rig:
             "challenge_seconds": 2,
             "chain": {"port": self.rpc_port, "stake_cache_seconds": 1},
             "deploy": LAB_WINDOWS,
+            "directory": {"check_seconds": 1, "probe": False},
             **changes,
         }
         folder.mkdir(parents=True, exist_ok=True)

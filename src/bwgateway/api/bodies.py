@@ -189,6 +189,52 @@ class Directory(BaseModel):
     descriptors: list[str]
 
 
+class RelayEntry(BaseModel):
+    """A listed relay. `score` is in basis points; `audited_kbps` the median of its last conclusive audit, 0 before the
+    first; `stake` wei of BWT; times are unix seconds."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    relay: Hex32
+    region: int
+    rate_kbps: int
+    exit: bool
+    class_: Annotated[str, Field(alias="class", pattern="^(unaudited|bulk|interactive)$")]
+    score: int
+    audited_kbps: int
+    stake: Wei
+    seen_at: int
+    valid_until: int
+
+
+class Relays(BaseModel):
+    """At most a thousand of `count` relays."""
+
+    relays: list[RelayEntry]
+    count: int
+
+
+class Audit(BaseModel):
+    """A verdict. `reason`: good, slow, unreachable, busy, corrupt, inconclusive; `kbps`, `latency_ms`, `loss_bps`:
+    medians; `strikes`: 0 none, 1 under suspicion, 2 suspended."""
+
+    relay: Hex32
+    epoch: int
+    reason: str
+    kbps: int
+    latency_ms: int | None
+    loss_bps: int | None
+    reveals: int
+    votes: int
+    strikes: int
+    block: int
+
+
+class Audits(BaseModel):
+    """The newest first."""
+
+    audits: list[Audit]
+
+
 class MintKey(BaseModel):
     """A VOPRF public key. Tickets under it can be opened until `expires`; the newest `epoch` issues."""
 
@@ -214,6 +260,8 @@ class Contracts(BaseModel):
     registry: Address
     settlement: Address
     factory: Address
+    proof: str = Field("", examples=["0x" + "5a" * 20], description="BandwidthProof; empty: none is deployed")
+    emission: str = Field("", examples=["0x" + "5a" * 20])
     regions: dict[str, RegionContracts]
 
 

@@ -1,4 +1,4 @@
-"""Refunds of tickets; what the directory says of a relay beside its descriptor."""
+"""Refunds of tickets; audits, and what the directory says of a relay beside its descriptor."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -29,9 +29,24 @@ def upgrade() -> None:
         table.add_column(sa.Column("class_", sa.SmallInteger(), nullable=False))
         table.add_column(sa.Column("score", sa.Integer(), nullable=False))
         table.add_column(sa.Column("audited_kbps", sa.BigInteger(), nullable=False))
+    op.create_table(
+        "audits",
+        sa.Column("relay", sa.LargeBinary(32), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(16), nullable=False),
+        sa.Column("kbps", sa.BigInteger(), nullable=False),
+        sa.Column("latency_ms", sa.Integer()),
+        sa.Column("loss_bps", sa.Integer()),
+        sa.Column("reveals", sa.Integer(), nullable=False),
+        sa.Column("votes", sa.Integer(), nullable=False),
+        sa.Column("strikes", sa.Integer(), nullable=False),
+        sa.Column("block", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("relay", "epoch", name="pk_audits"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("audits")
     with op.batch_alter_table("tickets") as table:
         for name in ("moved_at", "closed", "refunded"):
             table.drop_column(name)
