@@ -9,6 +9,7 @@ from bwgateway.chain.contracts import Contracts
 from bwgateway.database import Database
 from bwgateway.directory import Listing
 from bwgateway.keys import Keys
+from bwgateway.limits import Limits
 from bwgateway.meter import Meter
 from bwgateway.mint import MintKeys
 from bwgateway.settings import Settings
@@ -29,6 +30,7 @@ class Gateway:
     settlement: Settlement
     listing: Listing
     watch: Watch
+    limits: Limits
     spend_domain: bytes
     node: Anvil | None
 

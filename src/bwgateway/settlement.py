@@ -248,6 +248,8 @@ class Settlement:
             return  # next tick looks again
         await self._chain.settled()
         onchain = await self._chain.ledger(region)
+        if root != onchain.pending_root:  # mined, but not under the head that the light client believes yet
+            return
         await self._mark(region, epoch.number, "posted", posted_tx=hash, claimable_at=onchain.claimable_at)
         metrics.roots.labels(str(region), "posted").inc()
         metrics.posted_wei.labels(str(region)).set(total)

@@ -25,6 +25,7 @@ async def publish(body: bodies.Descriptor, request: Request) -> dict[str, Any]:
     """Checks the relay's signature, its addresses and its stake on the chain, then adds the gateway's signature."""
     gateway = gateway_of(request)
     authentic = signed.by_relay("/v1/descriptors", await request.json())
+    gateway.limits.by_identity(authentic.signer)
     if (answer := await signed.stored(gateway.db, authentic)) is not None:
         return answer
     signed.check_time(authentic)

@@ -26,6 +26,7 @@ async def issue(body: bodies.Issue, request: Request) -> dict[str, Any]:
     """Debits `units` for each blinded element and answers with the evaluated elements and one proof."""
     gateway = gateway_of(request)
     authentic = signed.by_account("/v1/issue", await request.json())
+    gateway.limits.by_identity(authentic.signer)
     if (answer := await signed.stored(gateway.db, authentic)) is not None:
         return answer
     signed.check_time(authentic)
@@ -94,6 +95,7 @@ async def open_tickets(body: bodies.Open, request: Request) -> JSONResponse:
     """The first relay that opens a ticket owns it; the same relay may ask again."""
     gateway = gateway_of(request)
     authentic = signed.by_relay("/v1/open", await request.json())
+    gateway.limits.by_identity(authentic.signer)
     _check_batch(gateway, "tickets", len(body.tickets))
     stake = await gateway.chain.stake(authentic.signer)
     if stake is None or not stake.active:
@@ -113,6 +115,7 @@ async def redeem(body: bodies.Redeem, request: Request) -> JSONResponse:
     """Moves each ticket's meter forward and signs a receipt; indices are cumulative, so repeats count nothing."""
     gateway = gateway_of(request)
     authentic = signed.by_relay("/v1/redeem", await request.json())
+    gateway.limits.by_identity(authentic.signer)
     _check_batch(gateway, "items", len(body.items))
     items = [tickets.Item(bytes.fromhex(i.id), i.index, bytes.fromhex(i.preimage), i.final) for i in body.items]
     answer = await gateway.meter.redeem(Redeem(authentic, items))
