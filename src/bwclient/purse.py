@@ -55,7 +55,11 @@ class Purse:
         self._thread: threading.Thread | None = None
 
     def stock_up(self) -> None:
-        """Fill the stock now; then keep it filled in the background. Raises PurseError."""
+        """Fill the stock now, with what earlier runs left over first; then keep it filled. Raises PurseError."""
+        try:
+            self.wallet.reclaim(self.settings.region)
+        except _REFUSALS as e:
+            raise PurseError(str(e)) from e
         self._stock.extend(self.wallet.store.unspent(self.settings.region))
         self._buy()
         self._thread = threading.Thread(target=self._refill, name="purse", daemon=True)

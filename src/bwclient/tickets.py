@@ -1,8 +1,8 @@
 """Tickets and the buyer's store of them, which survives a crash at any point.
 
 In the wallet's folder: `pending-<nonce>.json` is an issue that may have been paid and is not finished;
-`batch-<nonce>.json` are its tickets; `taken.log` has the id of every ticket that left the store, a line each. Files are
-written tmp + fsync + rename.
+`batch-<nonce>.json` are its tickets; `taken.log` has the id of every ticket that left the store, a line each, and
+`done.log` of every one of which nothing can be had back any more. Files are written tmp + fsync + rename.
 """
 
 from __future__ import annotations
@@ -79,13 +79,9 @@ class Store:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._taken_path = folder / "taken.log"
-        self._taken = set(self._read_taken())
-
-    def _read_taken(self) -> Iterator[str]:
-        if self._taken_path.exists():
-            for line in self._taken_path.read_text(encoding="ascii").splitlines():
-                if len(line) == 64:  # a torn last line was never handed out
-                    yield line
+        self._done_path = folder / "done.log"
+        self._taken = set(_read_ids(self._taken_path))
+        self._done = set(_read_ids(self._done_path))
 
     def pending(self) -> list[Path]:
         """Issues that are not finished."""
@@ -110,29 +106,50 @@ class Store:
 
     def unspent(self, region: int | None = None) -> list[Ticket]:
         """Tickets that were not taken, oldest batch first."""
-        found = []
+        return [t for t in self._all(region) if t.id.hex() not in self._taken]
+
+    def handed_out(self, region: int | None = None) -> list[Ticket]:
+        """Tickets that were taken and of which something may be had back, oldest batch first."""
+        return [t for t in self._all(region) if t.id.hex() in self._taken - self._done]
+
+    def _all(self, region: int | None) -> Iterator[Ticket]:
         for path in sorted(self.folder.glob("batch-*.json"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
             for entry in json.loads(path.read_text(encoding="ascii"))["tickets"]:
                 ticket = Ticket.from_json(entry)
-                if (region is None or ticket.region == region) and ticket.id.hex() not in self._taken:
-                    found.append(ticket)
-        return found
+                if region is None or ticket.region == region:
+                    yield ticket
+
+    def forget(self, ticket: Ticket) -> None:
+        """Nothing can be had back of a ticket any more."""
+        _append_id(self._done_path, ticket.id.hex())
+        self._done.add(ticket.id.hex())
 
     def take(self, ticket: Ticket) -> Ticket:
         """Mark a ticket as handed out, durably, before it is. Raises ValueError when it was before."""
         name = ticket.id.hex()
         if name in self._taken:
             raise ValueError(f"ticket {name} was handed out before")
-        fd = os.open(self._taken_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            if os.fstat(fd).st_size % 65:  # torn by a crash: end that line
-                os.write(fd, b"\n")
-            os.write(fd, name.encode() + b"\n")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        _append_id(self._taken_path, name)
         self._taken.add(name)
         return ticket
+
+
+def _read_ids(path: Path) -> Iterator[str]:
+    if path.exists():
+        for line in path.read_text(encoding="ascii").splitlines():
+            if len(line) == 64:  # a torn last line does not count
+                yield line
+
+
+def _append_id(path: Path, name: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        if os.fstat(fd).st_size % 65:  # torn by a crash: end that line
+            os.write(fd, b"\n")
+        os.write(fd, name.encode() + b"\n")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

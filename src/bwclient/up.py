@@ -142,7 +142,8 @@ class Up:
         for _ in range(_BUILD_TRIES):
             if self._stop:
                 return True
-            relays = directory.fetch(s.gateway.url, bytes.fromhex(s.gateway.key)).relays
+            state = Path(s.state_dir) / "directory.bin"
+            relays = directory.fetch(s.gateway.url, bytes.fromhex(s.gateway.key), state=state).relays
             hops = path.choose(relays, s.hops, s.region, frozenset(avoid), last)
             try:
                 tunnel.build(hops)

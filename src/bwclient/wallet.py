@@ -25,6 +25,8 @@ from bwclient.tickets import Store, Ticket, chain
 UNIT_WEI = 10**18 // 16_384
 BATCH = 256
 """Most tickets in one issue."""
+REFUND_UNITS = 64
+"""Denomination in which the rest of a ticket comes back."""
 _DEADLINE_SECONDS = 600
 _SPEND = {
     "Spend": [
@@ -213,10 +215,10 @@ class Wallet:
         message = {"gateway": self.gateway, "region": region, "account": self.address, "cumulative": cumulative}
         return bytes(self.chain.account.sign_typed_data(domain, _SPEND, message).signature)
 
-    def _finish(self, pending: Path, seed: bytes, body: dict[str, Any]) -> list[Ticket]:
-        """Send an issue (again) and keep its tickets. A refusal means that it had no effect."""
+    def _finish(self, pending: Path, seed: bytes, body: dict[str, Any], path: str = "/v1/issue") -> list[Ticket]:
+        """Send an issue or a refund (again) and keep its tickets. A refusal means that it had no effect."""
         try:
-            answer = self._post("/v1/issue", body)
+            answer = self._post(path, body)
         except Refused as e:
             if e.status < 500:
                 self.store.drop(pending)
@@ -225,8 +227,57 @@ class Wallet:
         self.store.finish(pending, tickets)
         return tickets
 
+    # --- refunds ---
+
+    def reclaim(self, region: int, most: int = 256) -> list[Ticket]:
+        """New tickets for what is left of those that were handed out; only while no tunnel uses them.
+
+        One request a ticket: naming several together would tell the gateway that they have one owner. Tickets that are
+        still open at the gateway are asked about again another time.
+        """
+        gained: list[Ticket] = []
+        for ticket in self.store.handed_out(region)[:most]:
+            left = self._left(ticket)
+            if left is None:
+                continue
+            units = ticket.units if left == ticket.units else REFUND_UNITS
+            if left >= units:
+                try:
+                    gained += self._refund(ticket, units, left // units)
+                except Refused as e:
+                    if e.code == "open":
+                        continue
+                    if e.code not in ("rest", "ticket"):
+                        raise
+            self.store.forget(ticket)
+        return gained
+
+    def _left(self, ticket: Ticket) -> int | None:
+        """Units that can be had back; None while the ticket is open. A ticket that no relay opened is whole."""
+        try:
+            state = self._get(f"/v1/tickets/{ticket.id.hex()}")
+        except Refused as e:
+            if e.code == "unknown":
+                return ticket.units
+            raise
+        return int(state["left"]) if int(state["refundable_at"]) <= time.time() else None
+
+    def _refund(self, ticket: Ticket, units: int, count: int) -> list[Ticket]:
+        seed = secrets.token_bytes(32)
+        shown = {
+            "key": ticket.key_id.hex(),
+            "output": ticket.output.hex(),
+            "units": ticket.units,
+            "top": ticket.top.hex(),
+        }
+        blinded = [b.hex() for b in _blinded(seed, units, count)]
+        body = {"region": ticket.region, "units": units, "tickets": [shown], "blinded": blinded}
+        document = {"path": "/v1/refund", "seed": seed.hex(), "body": body}
+        pending = self.store.begin(secrets.token_hex(16), document)
+        return self._finish(pending, seed, body, "/v1/refund")
+
     def recover(self) -> int:
-        """Finish issues that a crash left open; the number of tickets gained.
+        """Finish issues and refunds that a crash left open; the number of tickets gained.
 
         What can't be finished now (`unfinished` says why) stays pending, unless the gateway says that it had no effect.
         """
@@ -235,7 +286,8 @@ class Wallet:
         for pending in self.store.pending():
             document = json.loads(pending.read_text(encoding="ascii"))
             try:
-                gained += len(self._finish(pending, bytes.fromhex(document["seed"]), document["body"]))
+                path = document.get("path", "/v1/issue")
+                gained += len(self._finish(pending, bytes.fromhex(document["seed"]), document["body"], path))
             except (WalletError, ChainError, oprf.BadProof, oprf.BadElement) as e:
                 self.unfinished.append(f"{pending.name}: {e}")
         return gained

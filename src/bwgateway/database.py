@@ -38,12 +38,16 @@ class Database:
         self.url = url
         self.sqlite = url.startswith("sqlite")
         self._writing = asyncio.Lock()
-        self.engine: AsyncEngine
+        self.engine: AsyncEngine  # `hide_parameters`: an error's text holds no preimages or vouchers
         if self.sqlite:
-            self.engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=4, max_overflow=4)
+            self.engine = create_async_engine(
+                url, poolclass=AsyncAdaptedQueuePool, pool_size=4, max_overflow=4, hide_parameters=True
+            )
             _sqlite_events(self.engine)
         else:
-            self.engine = create_async_engine(url, pool_size=8, max_overflow=8, pool_pre_ping=True)
+            self.engine = create_async_engine(
+                url, pool_size=8, max_overflow=8, pool_pre_ping=True, hide_parameters=True
+            )
 
     async def migrate(self) -> None:
         """Bring the schema to the newest revision."""

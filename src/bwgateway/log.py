@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -12,10 +13,16 @@ import structlog
 _SECRET = ("key_hex", "private", "secret", "seed", "password", "preimage", "voucher", "authorization")
 
 
+_URL = re.compile(r"\b([a-z+]{2,30}://)(?:[^\s/@'\"]*@)?([^\s/?'\"]+)[^\s'\"),]*")
+"""Users, passwords, paths and queries of URLs hold keys: of one only scheme and host are written."""
+
+
 def _censor(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name in event:
+    for name, value in event.items():
         if any(word in name.lower() for word in _SECRET):
             event[name] = "(withheld)"
+        elif isinstance(value, str) and "://" in value:
+            event[name] = _URL.sub(r"\1\2", value)
     return event
 
 
@@ -27,8 +34,8 @@ def configure(level: str, as_json: bool) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _censor,
             structlog.processors.format_exc_info,
+            _censor,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),

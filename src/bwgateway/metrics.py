@@ -15,6 +15,8 @@ requests = Histogram(
 issued = Counter("bwgateway_issued_units", "Units that left as tickets", ["region"], registry=registry)
 opened = Counter("bwgateway_opened_tickets", "Tickets shown, by verdict", ["verdict"], registry=registry)
 redeemed = Counter("bwgateway_redeemed_items", "Meter readings, by verdict", ["verdict"], registry=registry)
+refunded = Counter("bwgateway_refunded_units", "Units that were issued anew", ["region"], registry=registry)
+limited = Counter("bwgateway_limited_requests", "Requests refused as too many, by kind", ["by"], registry=registry)
 roots = Counter(
     "bwgateway_roots", "Settlement roots by step (closed, posted, claimed)", ["region", "step"], registry=registry
 )

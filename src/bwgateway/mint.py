@@ -23,6 +23,8 @@ UNIT_BYTES = 65_536
 UNIT_WEI = 10**18 // 16_384
 """One unit in wei of the region's token: 1 token is 1 GiB through one hop."""
 PROOF_SIZE = 64
+EPOCHS_BACK = 400
+"""Key periods that a refund looks back at most: each costs a derivation."""
 
 
 class BadBlinded(ValueError):
@@ -74,8 +76,11 @@ class MintKey:
 class MintKeys:
     """Derives the keys of all epochs from one master seed; nothing but the seed is stored."""
 
-    def __init__(self, seed: bytes, regions: Sequence[int], key_seconds: int, open_seconds: int) -> None:
+    def __init__(
+        self, seed: bytes, regions: Sequence[int], key_seconds: int, open_seconds: int, refund_seconds: int = 0
+    ) -> None:
         self.regions = tuple(regions)
+        self.refund_seconds = refund_seconds
         self.key_seconds = key_seconds
         self.open_seconds = open_seconds
         self._seed = seed
@@ -107,6 +112,17 @@ class MintKeys:
         """The living key with that id, or None."""
         key = self._index(self.epoch(now), int(now) // 60).get(key_id)
         return key if key is not None and key.expires > now else None
+
+    def refundable(self, key_id: bytes, region: int, units: int, now: float) -> MintKey | None:
+        """The key of a ticket that nobody opened, for `refund_seconds` after it could be; None: it is none of ours."""
+        latest, back = self.epoch(now), self.open_seconds + self.refund_seconds
+        oldest = max(0, (int(now) - back) // self.key_seconds, latest - EPOCHS_BACK)
+        for epoch in range(latest, oldest - 1, -1):
+            if region in self.regions and units in DENOMINATIONS:
+                key = self._derive(region, units, epoch)
+                if key.id == key_id:
+                    return key if key.expires + self.refund_seconds > now else None
+        return None
 
     def _make(self, region: int, units: int, epoch: int) -> MintKey:
         return MintKey(region, units, epoch, (epoch + 1) * self.key_seconds + self.open_seconds, self._seed)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 
 class Problem(Exception):
-    """Refusal of a request. `code` is for programs, `detail` for people; `field` names what is wrong, if one is."""
+    """Refusal of a request. `code` is for programs, `detail` for people; `field` names what is wrong, if one is;
+    `retry_after` is in seconds."""
 
-    def __init__(self, status: int, code: str, detail: str, field: str = "") -> None:
+    def __init__(self, status: int, code: str, detail: str, field: str = "", retry_after: float = 0.0) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.field = field
+        self.retry_after = retry_after
 
     def document(self) -> dict[str, object]:
         """The body of the answer."""
@@ -25,6 +29,11 @@ class Problem(Exception):
         if self.field:
             document["field"] = self.field
         return document
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer."""
+        return {"retry-after": str(math.ceil(self.retry_after))} if self.retry_after else {}
 
 
 TITLES = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Index,
     Integer,
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -48,6 +50,9 @@ tickets = Table(
     Column("index", Integer, nullable=False),  # units redeemed
     Column("preimage", LargeBinary(32), nullable=False),  # w_index
     Column("opened_at", BigInteger, nullable=False),
+    Column("moved_at", BigInteger, nullable=False),  # when it was opened or last redeemed
+    Column("closed", Boolean, nullable=False),  # the relay has said that it is through with it
+    Column("refunded", Integer, nullable=False),  # units that were issued anew; index + refunded <= units
 )
 
 relays = Table(
@@ -112,7 +117,30 @@ descriptors = Table(
     Column("relay", LargeBinary(32), primary_key=True),
     Column("body", LargeBinary(286), nullable=False),
     Column("valid_until", BigInteger, nullable=False),
-    Column("version", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),  # of the directory when this row last changed
+    Column("listed", Boolean, nullable=False),  # false: a delta names it as removed
+    Column("seen_at", BigInteger, nullable=False),  # when it last showed that it is alive
+    Column("region", Integer, nullable=False),
+    Column("stake_wei", String(78), nullable=False),
+    Column("class_", SmallInteger, nullable=False),  # 0 unaudited, 1 bulk, 2 interactive
+    Column("score", Integer, nullable=False),  # basis points, by the audits
+    Column("audited_kbps", BigInteger, nullable=False),  # median of the last conclusive verdict; 0: none
+)
+
+audits = Table(
+    "audits",
+    metadata,
+    Column("relay", LargeBinary(32), nullable=False),
+    Column("epoch", BigInteger, nullable=False),  # of BandwidthProof
+    Column("reason", String(16), nullable=False),
+    Column("kbps", BigInteger, nullable=False),
+    Column("latency_ms", Integer),
+    Column("loss_bps", Integer),
+    Column("reveals", Integer, nullable=False),
+    Column("votes", Integer, nullable=False),
+    Column("strikes", Integer, nullable=False),
+    Column("block", BigInteger, nullable=False),
+    PrimaryKeyConstraint("relay", "epoch"),
 )
 
 counters = Table(

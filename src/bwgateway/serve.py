@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 import structlog
 import uvicorn
 
-from bwgateway import signed, vouchers
+from bwgateway import directory, signed, vouchers
 from bwgateway.api.app import create
+from bwgateway.beacon.client import BeaconClient
+from bwgateway.beacon.network import NETWORKS, Network
 from bwgateway.chain.anvil import Anvil
 from bwgateway.chain.artifacts import Addresses, Artifacts, read_addresses
 from bwgateway.chain.contracts import Contracts, connect
 from bwgateway.chain.deploy import deploy
-from bwgateway.chain.light import LightClient
+from bwgateway.chain.light import LightClient, Report
 from bwgateway.chain.sender import Sender
 from bwgateway.database import Database
+from bwgateway.directory import Listing
 from bwgateway.gateway import Gateway, mint_keys
 from bwgateway.keys import Keys, load_or_create
+from bwgateway.limits import Limits
 from bwgateway.meter import Meter
+from bwgateway.probe import Prober
 from bwgateway.settings import BadSettings, Settings
 from bwgateway.settlement import Settlement
 from bwgateway.tickets import Receipts
+from bwgateway.watch import Watch
 
 log = structlog.get_logger()
 _FUNDS = 10**24
 """Wei of the embedded chain's coin that treasury and operator start with."""
 _HOUSEKEEPING_SECONDS = 600
+_EXPIRED_SECONDS = 3600
+_GOODBYE_SECONDS = 8
+"""How long requests and peers that don't close may hold up the end."""
 
 
 @asynccontextmanager
@@ -89,14 +99,53 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         sender = Sender(w3, db, keys.operator, chain_id)
         c = settings.chain
         urls = [url, *c.witnesses]
-        light = LightClient(urls, c.quorum, c.confirmations, c.reorg_blocks, c.stale_blocks, c.timeout_seconds)
+        light = LightClient(
+            urls, c.quorum, c.confirmations, c.reorg_blocks, c.stale_blocks, c.timeout_seconds, _beacon(settings)
+        )
         stack.push_async_callback(light.close)
         chain = Contracts(w3, c, addresses, artifacts, keys.operator, sender, node, light)
         mint = mint_keys(settings, keys)
         settlement = Settlement(db, chain, mint, settings.regions, settings.epoch_seconds)
         await settlement.prepare()
-        domain = vouchers.domain(chain_id, addresses.settlement)
-        yield Gateway(settings, keys, db, mint, Meter(db, Receipts(keys.gateway)), chain, settlement, domain, node)
+        prober = Prober() if settings.directory.probe else None
+        if prober is not None:
+            stack.push_async_callback(prober.close)
+        yield Gateway(
+            settings=settings,
+            keys=keys,
+            db=db,
+            mint=mint,
+            meter=Meter(db, Receipts(keys.gateway)),
+            chain=chain,
+            settlement=settlement,
+            listing=Listing(db, keys.gateway, keys.gateway_id),
+            limits=Limits(settings.limits),
+            watch=Watch(db, chain, settings.directory, prober),
+            spend_domain=vouchers.domain(chain_id, addresses.settlement),
+            node=node,
+        )
+
+
+def _beacon(settings: Settings) -> Callable[[Report], BeaconClient] | None:
+    """How to make the client of the beacon nodes in the settings, if there are any."""
+    b = settings.chain.beacon
+    if not b.urls:
+        return None
+    network = NETWORKS.get(b.network)
+    if network is None:
+        forks = {name: (bytes.fromhex(version), epoch) for name, (version, epoch) in b.forks.items()}
+        network = Network(b.genesis_time, bytes.fromhex(b.genesis_validators_root), forks, b.seconds_per_slot)
+    return lambda report: BeaconClient(
+        b.urls,
+        network,
+        bytes.fromhex(b.checkpoint.removeprefix("0x")),
+        settings.state_dir / "beacon.root",
+        report,
+        b.final,
+        b.stale_slots,
+        b.trust_days * 86_400,
+        settings.chain.timeout_seconds,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -112,22 +161,52 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+def _http(settings: Settings, gateway: Gateway) -> uvicorn.Config:
+    """The server's configuration; with a certificate it speaks HTTPS, and SIGHUP reads the files again."""
+    tls = settings.tls
+    config = uvicorn.Config(
+        create(gateway),
+        settings.host,
+        settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GOODBYE_SECONDS,
+        proxy_headers=False,  # `Limits` judges whom to believe
+        ssl_certfile=tls.certificate or None,
+        ssl_keyfile=tls.key or None,
+    )
+    config.load()
+    if config.ssl is not None:
+        context = config.ssl
+        context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.minimum == "1.3" else ssl.TLSVersion.TLSv1_2
+
+        def reload() -> None:
+            try:
+                context.load_cert_chain(tls.certificate, tls.key, password="")
+                log.info("tls.reloaded", certificate=tls.certificate)
+            except (OSError, ssl.SSLError) as e:
+                log.error("tls.not_reloaded", certificate=tls.certificate, error=str(e))
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    return config
+
+
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, or until a part of the gateway fails (its exception is raised)."""
     async with running(settings) as gateway:
-        config = uvicorn.Config(
-            create(gateway), settings.host, settings.port, log_config=None, access_log=False, server_header=False
-        )
+        config = _http(settings, gateway)
         server = _Server(config)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, server.leave)
         loops = [asyncio.create_task(_housekeeping(gateway))]
         if settings.settle:
             loops.append(asyncio.create_task(gateway.settlement.run()))
+            loops.append(asyncio.create_task(gateway.watch.run()))
         if gateway.node is not None:
             loops.append(asyncio.create_task(gateway.node.run()))
         http = asyncio.create_task(server.serve())
-        log.info("gateway.started", host=settings.host, port=settings.port, account=gateway.keys.operator.address)
+        log.info("gateway.started", url=settings.url, account=gateway.keys.operator.address)
         try:
             done, _ = await asyncio.wait([http, *loops], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -141,6 +220,7 @@ async def serve(settings: Settings) -> None:
                     await loop
             await http
             await gateway.settlement.release()
+            await gateway.watch.release()
             log.info("gateway.stopped")
 
 
@@ -150,4 +230,5 @@ async def _housekeeping(gateway: Gateway) -> None:
     while True:
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
         dropped = await signed.forget(gateway.db, int(time.time()) - keep)
+        await directory.prune(gateway.db, int(time.time()) - _EXPIRED_SECONDS)
         log.debug("requests.forgotten", count=dropped)

@@ -7,7 +7,9 @@ An unknown key refuses to start.
 from __future__ import annotations
 
 import json
+import ssl
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +22,34 @@ Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 
 class BadSettings(Exception):
     """A setting is unknown or out of range; the message names setting, value and what is allowed."""
+
+
+class BeaconSettings(BaseModel):
+    """Beacon nodes whose sync committee's signatures give the heads, instead of a quorum of RPC endpoints."""
+
+    model_config = ConfigDict(extra="forbid")
+    urls: list[str] = Field(default=[], description="REST endpoints of beacon nodes; empty: heads come by quorum")
+    network: Annotated[str, Field(pattern="^(mainnet|sepolia|custom)$")] = "mainnet"
+    checkpoint: str = Field(
+        default="", pattern="^(0x)?([0-9a-f]{64})?$", description="root of a recent final block that is trusted"
+    )
+    final: bool = Field(default=True, description="only final heads, or also those that the committee has just signed")
+    stale_slots: int = Field(default=128, ge=2, le=8192, description="how far a head may lie behind the clock")
+    trust_days: int = Field(default=14, ge=1, le=365, description="how old the block to begin at may be")
+    genesis_time: int = Field(default=0, ge=0, description="network custom: unix seconds")
+    genesis_validators_root: str = Field(default="", pattern="^([0-9a-f]{64})?$", description="network custom")
+    seconds_per_slot: int = Field(default=12, ge=1, le=60, description="network custom")
+    forks: dict[str, tuple[str, int]] = Field(
+        default={}, description="network custom: fork's name -> version (8 hex digits) and first epoch"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> BeaconSettings:
+        if self.urls and not self.checkpoint:
+            raise ValueError("checkpoint: must name a block to begin at; take its root from somebody you trust")
+        if self.network == "custom" and (not self.genesis_validators_root or "phase0" not in self.forks):
+            raise ValueError("network: custom needs genesis_time, genesis_validators_root and forks from phase0 on")
+        return self
 
 
 class ChainSettings(BaseModel):
@@ -50,6 +80,7 @@ class ChainSettings(BaseModel):
     reorg_blocks: int = Field(default=64, ge=0, le=4096, description="blocks that the chain may take back")
     stale_blocks: int = Field(default=8, ge=1, le=4096, description="blocks that an endpoint may lag behind")
     timeout_seconds: int = Field(default=5, ge=1, le=60, description="after which an endpoint counts as silent")
+    beacon: BeaconSettings = BeaconSettings()
     stake_cache_seconds: int = Field(
         default=5, ge=0, le=3600, description="how long a stake read from the chain is believed"
     )
@@ -74,7 +105,61 @@ class MintSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
     key_seconds: Seconds = Field(default=86_400)
     open_seconds: Seconds = Field(default=7 * 86_400)
+    close_seconds: Seconds = Field(
+        default=86_400, description="without the relay's word, a ticket is closed so long after it last moved"
+    )
+    refund_seconds: Seconds = Field(
+        default=90 * 86_400, description="how long a ticket that nobody opened can still be refunded"
+    )
     batch: int = Field(default=512, ge=1, le=4096, description="most tickets or items in one request")
+
+
+class LimitSettings(BaseModel):
+    """Requests a second, each process for itself; 0 limits nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+    address_per_s: float = Field(default=50.0, ge=0, description="of one IPv4 address or IPv6 /64")
+    address_burst: int = Field(default=500, ge=1)
+    identity_per_s: float = Field(default=20.0, ge=0, description="signed ones of one relay or account")
+    identity_burst: int = Field(default=200, ge=1)
+    proxies: list[str] = Field(default=[], description="networks of load balancers whose X-Forwarded-For is believed")
+
+    @field_validator("proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for network in value:
+            ip_network(network)
+        return value
+
+
+class TlsSettings(BaseModel):
+    """HTTPS by the gateway itself; without a certificate it speaks HTTP, for a proxy in front or a closed network."""
+
+    model_config = ConfigDict(extra="forbid")
+    certificate: str = Field(default="", description="PEM file: the certificate and its chain; read again on SIGHUP")
+    key: str = Field(default="", description="PEM file: its private key, without a passphrase")
+    minimum: Annotated[str, Field(pattern="^1[.][23]$", description="oldest version of TLS")] = "1.2"
+
+    @model_validator(mode="after")
+    def _usable(self) -> TlsSettings:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together: set both or none")
+        if self.certificate:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, password="")
+            except (OSError, ssl.SSLError) as e:
+                raise ValueError(f"certificate {self.certificate!r} and key {self.key!r} can't be used: {e}") from e
+        return self
+
+
+class DirectorySettings(BaseModel):
+    """How the directory is kept true."""
+
+    model_config = ConfigDict(extra="forbid")
+    check_seconds: Seconds = Field(default=60, description="time between looks at a relay's stake and audits")
+    probe: bool = Field(
+        default=True, description="whether relays are asked by a handshake if they live; silent ones are unlisted"
+    )
 
 
 class DeploySettings(BaseModel):
@@ -112,6 +197,9 @@ class Settings(BaseSettings):
         default=True, description="whether this process may run the settlement loop (one at a time does)"
     )
     descriptor_seconds: Seconds = Field(default=86_400, description="furthest expiry that a descriptor may name")
+    directory: DirectorySettings = DirectorySettings()
+    limits: LimitSettings = LimitSettings()
+    tls: TlsSettings = TlsSettings()
     chain: ChainSettings = ChainSettings()
     mint: MintSettings = MintSettings()
     deploy: DeploySettings = DeploySettings()
@@ -124,6 +212,13 @@ class Settings(BaseSettings):
         if value and not value.startswith(("sqlite+aiosqlite://", "postgresql+psycopg://")):
             raise ValueError("must start with sqlite+aiosqlite:// or postgresql+psycopg://")
         return value
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches the gateway."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
+        scheme = "https" if self.tls.certificate else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def database(self) -> str:

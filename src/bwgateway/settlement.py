@@ -15,8 +15,6 @@ journal (`chain.sender`).
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import time
 from collections import defaultdict
 from hashlib import sha256
@@ -30,10 +28,11 @@ from bwgateway import accounts, metrics
 from bwgateway.chain.answers import ChainError, Reverted
 from bwgateway.chain.contracts import Contracts
 from bwgateway.database import Database
+from bwgateway.leases import Lease
 from bwgateway.merkle import Tree, leaf
 from bwgateway.mint import DENOMINATIONS, UNIT_WEI, MintKeys
 from bwgateway.prices import Prices
-from bwgateway.schema import counters, epochs, leases, leaves, payouts, relays
+from bwgateway.schema import counters, epochs, leaves, payouts, relays
 
 log = structlog.get_logger()
 CLAIM_BATCH = 50
@@ -55,7 +54,7 @@ class Settlement:
         self.epoch_seconds = epoch_seconds
         self.phi_bps = 0
         self.prices = Prices(db, chain, regions)
-        self._holder = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._lease = Lease(db, "settlement", _LEASE_SECONDS)
         self._published: set[bytes] = set()
         self._trees: dict[tuple[int, int], tuple[Tree, dict[str, int]]] = {}
 
@@ -82,7 +81,7 @@ class Settlement:
         pause = min(5.0, max(0.5, self.epoch_seconds / 10))
         while True:
             try:
-                if await self._lead():
+                if await self._lease.hold():
                     await self.tick()
             except (ChainError, Reverted) as e:
                 log.warning("settlement.delayed", error=str(e))
@@ -90,26 +89,9 @@ class Settlement:
                 log.exception("settlement.failed")
             await asyncio.sleep(pause)
 
-    async def _lead(self) -> bool:
-        """Whether this process settles now: one holder of the lease among all processes."""
-        now = int(time.time())
-        values = {"name": "settlement", "holder": self._holder, "until": now + _LEASE_SECONDS}
-
-        async def work(connection: AsyncConnection) -> bool:
-            await connection.execute(self._db.insert(leases).values(**values).on_conflict_do_nothing())
-            taken = await connection.execute(
-                update(leases)
-                .where(leases.c.name == "settlement", (leases.c.holder == self._holder) | (leases.c.until < now))
-                .values(holder=self._holder, until=values["until"])
-            )
-            return taken.rowcount == 1
-
-        return await self._db.transact(work)
-
     async def release(self) -> None:
         """Give the lease back at shutdown."""
-        async with self._db.write() as connection:
-            await connection.execute(delete(leases).where(leases.c.holder == self._holder))
+        await self._lease.release()
 
     async def tick(self) -> None:
         """One round over keys, withdrawals and regions."""
@@ -266,6 +248,8 @@ class Settlement:
             return  # next tick looks again
         await self._chain.settled()
         onchain = await self._chain.ledger(region)
+        if root != onchain.pending_root:  # mined, but not under the head that the light client believes yet
+            return
         await self._mark(region, epoch.number, "posted", posted_tx=hash, claimable_at=onchain.claimable_at)
         metrics.roots.labels(str(region), "posted").inc()
         metrics.posted_wei.labels(str(region)).set(total)

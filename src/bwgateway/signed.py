@@ -73,6 +73,15 @@ def by_account(path: str, body: dict[str, Any]) -> Request:
     return _request(bytes.fromhex(account[2:]).rjust(32, b"\0"), signed, body)
 
 
+def by_content(path: str, body: dict[str, Any]) -> Request:
+    """A request that bears its own authority (a secret that it shows) and is known by its content alone."""
+    digest = sha256(message(path, body)).digest()
+    return Request(_NOBODY, digest[:16], digest, int(time.time()))
+
+
+_NOBODY = bytes(32)
+
+
 def _request(signer: bytes, signed: bytes, body: dict[str, Any]) -> Request:
     return Request(signer, bytes.fromhex(body["nonce"]), sha256(signed).digest(), int(body["time"]))
 

@@ -25,6 +25,8 @@ from bwgateway.payword import ticket_id, walk
 from bwgateway.schema import relays, tickets
 
 RECEIPT_PREFIX = b"bwrouter/1 receipt\n"
+NOBODY = bytes(32)
+"""Owner of a ticket that was refunded without ever having been opened."""
 Result = dict[str, Any]
 
 
@@ -45,11 +47,21 @@ class Opening:
 
 @dataclass(frozen=True)
 class Item:
-    """One meter reading: ticket id, cumulative index, w_index (32 bytes)."""
+    """One meter reading: ticket id, cumulative index, w_index (32 bytes). `final`: the relay is through with it."""
 
     id: bytes
     index: int
     preimage: bytes
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How far a ticket is: index, w_index, whether it is closed."""
+
+    index: int
+    preimage: bytes
+    closed: bool
 
 
 def _refuse(id: bytes, code: str) -> Result:
@@ -100,6 +112,9 @@ async def bind(
                     "index": 0,
                     "preimage": opening.anchor,
                     "opened_at": now,
+                    "moved_at": now,
+                    "closed": False,
+                    "refunded": 0,
                 }
     # In one order everywhere: no deadlock between batches of several processes.
     bound = await db.insert_missing(connection, tickets, [rows[id] for id in sorted(rows)])
@@ -118,7 +133,7 @@ def opened(
         if isinstance(verdict, str):
             results.append(_refuse(opening.id, verdict))
         elif owners[opening.id] != relay:
-            results.append(_refuse(opening.id, "elsewhere"))
+            results.append(_refuse(opening.id, "spent" if owners[opening.id] == NOBODY else "elsewhere"))
         else:
             results.append({"id": opening.id.hex(), "ok": True, "units": verdict.units})
     return results
@@ -129,7 +144,7 @@ async def redeem(
 ) -> list[list[Result]]:
     """Count the meter readings of (relay, items); for each a result for each item, in order."""
     rows = await _rows(connection, sorted({item.id for _, items in asked for item in items}))
-    state = {id: (row.index, bytes(row.preimage)) for id, row in rows.items()}
+    state = {id: Reading(row.index, bytes(row.preimage), row.closed) for id, row in rows.items()}
     codes = [[_advance(relay, item, rows.get(item.id), state) for item in items] for relay, items in asked]
     await _store(connection, rows, state)
     units = await _add(db, connection, {relay for relay, _ in asked}, rows, state)
@@ -137,7 +152,7 @@ async def redeem(
     def result(relay: bytes, item: Item, code: str) -> Result:
         if code:
             return _refuse(item.id, code)
-        index = state[item.id][0]
+        index = state[item.id].index
         receipt = receipts.sign(relay, item.id, index, units[relay, rows[item.id].region])
         return {"id": item.id.hex(), "ok": True, "index": index, "receipt": receipt.hex()}
 
@@ -147,7 +162,7 @@ async def redeem(
     ]
 
 
-def _advance(relay: bytes, item: Item, row: Any, state: dict[bytes, tuple[int, bytes]]) -> str:
+def _advance(relay: bytes, item: Item, row: Any, state: dict[bytes, Reading]) -> str:
     """Move `state` by one item; empty when it holds (or is behind what is known), else why not."""
     if row is None:
         return "unknown"
@@ -155,21 +170,36 @@ def _advance(relay: bytes, item: Item, row: Any, state: dict[bytes, tuple[int, b
         return "elsewhere"
     if not 0 <= item.index <= row.units:
         return "index"
-    index, preimage = state[item.id]
-    if item.index <= index:  # late or repeated: nothing to count, and the answer names what is
-        return "" if compare_digest(walk(preimage, index - item.index), item.preimage) else "preimage"
-    if not compare_digest(walk(item.preimage, item.index - index), preimage):
+    now = state[item.id]
+    closed = now.closed or item.final
+    if item.index <= now.index:  # late or repeated: nothing to count, and the answer names what is
+        if not compare_digest(walk(now.preimage, now.index - item.index), item.preimage):
+            return "preimage"
+        state[item.id] = Reading(now.index, now.preimage, closed)
+        return ""
+    if not compare_digest(walk(item.preimage, item.index - now.index), now.preimage):
         return "preimage"
-    state[item.id] = (item.index, item.preimage)
+    if item.index > row.units - row.refunded:
+        return "refunded"
+    state[item.id] = Reading(item.index, item.preimage, closed)
     return ""
 
 
-async def _store(connection: AsyncConnection, rows: dict[bytes, Any], state: dict[bytes, tuple[int, bytes]]) -> None:
-    """Write the moved tickets. Raises Again when another process moved one of them meanwhile."""
+async def _store(connection: AsyncConnection, rows: dict[bytes, Any], state: dict[bytes, Reading]) -> None:
+    """Write the moved tickets. Raises Again when another process moved or refunded one of them meanwhile."""
+    now = int(time.time())
     moved = [
-        {"b_id": id, "b_old": rows[id].index, "b_index": index, "b_preimage": preimage}
-        for id, (index, preimage) in sorted(state.items())
-        if index > rows[id].index
+        {
+            "b_id": id,
+            "b_old": rows[id].index,
+            "b_refunded": rows[id].refunded,
+            "b_index": reading.index,
+            "b_preimage": reading.preimage,
+            "b_closed": reading.closed,
+            "b_now": now,
+        }
+        for id, reading in sorted(state.items())
+        if reading.index > rows[id].index or reading.closed != rows[id].closed
     ]
     if moved and (await connection.execute(_MOVE, moved)).rowcount != len(moved):
         raise Again
@@ -177,8 +207,17 @@ async def _store(connection: AsyncConnection, rows: dict[bytes, Any], state: dic
 
 _MOVE = (
     update(tickets)
-    .where(tickets.c.id == bindparam("b_id"), tickets.c.index == bindparam("b_old"))
-    .values(index=bindparam("b_index"), preimage=bindparam("b_preimage"))
+    .where(
+        tickets.c.id == bindparam("b_id"),
+        tickets.c.index == bindparam("b_old"),
+        tickets.c.refunded == bindparam("b_refunded"),
+    )
+    .values(
+        index=bindparam("b_index"),
+        preimage=bindparam("b_preimage"),
+        closed=bindparam("b_closed"),
+        moved_at=bindparam("b_now"),
+    )
 )
 
 
@@ -187,13 +226,13 @@ async def _add(
     connection: AsyncConnection,
     askers: set[bytes],
     rows: dict[bytes, Any],
-    state: dict[bytes, tuple[int, bytes]],
+    state: dict[bytes, Reading],
 ) -> dict[tuple[bytes, int], int]:
     """Add the gained units to the relays that asked; their units in all, by relay and region."""
     gained: dict[tuple[bytes, int], int] = defaultdict(int)
     for id, row in rows.items():
         if bytes(row.relay) in askers:
-            gained[bytes(row.relay), row.region] += state[id][0] - row.index
+            gained[bytes(row.relay), row.region] += state[id].index - row.index
     totals = {}
     for (relay, region), units in sorted(gained.items()):
         statement = db.insert(relays).values(relay=relay, region=region, units=units, settled=0)

@@ -53,6 +53,8 @@ class Rig:
             "challenge_seconds": 2,
             "chain": {"port": self.rpc_port, "stake_cache_seconds": 1},
             "deploy": LAB_WINDOWS,
+            "directory": {"check_seconds": 1, "probe": False},
+            "limits": {"address_per_s": 0, "identity_per_s": 0},
             **changes,
         }
         folder.mkdir(parents=True, exist_ok=True)

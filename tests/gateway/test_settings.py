@@ -76,7 +76,9 @@ def test_key_files(tmp_path: Path) -> None:
 def test_logs_withhold_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     structlog.reset_defaults()
     log.configure("info", True)
-    structlog.get_logger().info("event", mint_seed="aa", preimage="bb", units=3)
+    told = "ClientError: 502, url='https://u:p@rpc.example:8545/v2/apikey?x=1', postgresql+psycopg://bw:pw@db/bw"
+    structlog.get_logger().info("event", mint_seed="aa", preimage="bb", units=3, error=told)
     line = json.loads(capsys.readouterr().err)
     structlog.reset_defaults()
     assert (line["mint_seed"], line["preimage"], line["units"]) == ("(withheld)", "(withheld)", 3)
+    assert line["error"] == "ClientError: 502, url='https://rpc.example:8545', postgresql+psycopg://db"

@@ -16,6 +16,7 @@ from bwgateway import __version__, metrics
 from bwgateway.api import bodies, dashboard, directory, ledger, owner, payment, register, service
 from bwgateway.chain.answers import ChainError
 from bwgateway.gateway import Gateway
+from bwgateway.limits import Limits
 from bwgateway.problems import Problem
 
 log = structlog.get_logger()
@@ -23,7 +24,11 @@ BODY_MAX = 2 * 1024 * 1024
 """Largest request body, bytes."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"model": bodies.Problem, "content": {"application/problem+json": {}}, "description": text}
-    for code, text in ((422, "A field is wrong"), (503, "The chain or the ledger gives no answer"))
+    for code, text in (
+        (422, "A field is wrong"),
+        (429, "Too many requests by this address or identity"),
+        (503, "The chain or the ledger gives no answer"),
+    )
 }
 
 
@@ -43,12 +48,12 @@ def create(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ChainError, _chain)
-    app.add_middleware(Observe)
+    app.add_middleware(Observe, limits=gateway.limits, secure=bool(gateway.settings.tls.certificate))
     return app
 
 
 def _answer(problem: Problem) -> JSONResponse:
-    return JSONResponse(problem.document(), problem.status, media_type="application/problem+json")
+    return JSONResponse(problem.document(), problem.status, problem.headers, media_type="application/problem+json")
 
 
 async def _problem(_request: Request, e: Exception) -> JSONResponse:
@@ -76,10 +81,10 @@ async def _chain(_request: Request, e: Exception) -> JSONResponse:
 
 
 class Observe:
-    """Outermost layer: bounds the body, answers what nobody else did, measures."""
+    """Outermost layer: bounds rate and body, answers what nobody else did, measures."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, limits: Limits, secure: bool) -> None:
+        self._app, self._limits, self._secure = app, limits, secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -92,10 +97,14 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if self._secure:
+                    message["headers"] = [*message["headers"], (b"strict-transport-security", b"max-age=31536000")]
             await send(message)
 
         try:
-            if scope["method"] == "POST" and not 0 <= _length(scope) <= BODY_MAX:
+            if (limited := self._limits.by_address(self._source(scope))) is not None:
+                await _answer(limited)(scope, receive, observed)
+            elif scope["method"] == "POST" and not 0 <= _length(scope) <= BODY_MAX:
                 problem = Problem(413, "size", f"body: its length must be given, at most {BODY_MAX} bytes")
                 await _answer(problem)(scope, receive, observed)
             else:
@@ -108,6 +117,12 @@ class Observe:
         route, took = getattr(scope.get("route"), "path", "-"), time.perf_counter() - started
         metrics.requests.labels(route, str(status)).observe(took)
         log.debug("request", method=scope["method"], route=route, status=status, ms=round(took * 1e3, 2))
+
+
+    def _source(self, scope: Scope) -> str:
+        peer = scope["client"][0] if scope["client"] else ""
+        named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        return self._limits.source(peer, named)
 
 
 def _length(scope: Scope) -> int:

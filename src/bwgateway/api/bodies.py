@@ -88,11 +88,13 @@ class Opened(BaseModel):
 
 
 class Reading(Body):
-    """The highest preimage that a relay holds of a ticket; `index` is cumulative."""
+    """The highest preimage that a relay holds of a ticket; `index` is cumulative. `final`: the relay is through with
+    the ticket, and the buyer may have the rest back."""
 
     id: Hex32
     index: Annotated[int, Field(ge=0, le=65535, examples=[17])]
     preimage: Hex32
+    final: Annotated[bool, Field(examples=[True])] = False
 
 
 class Redeem(Body):
@@ -106,7 +108,7 @@ class Redeem(Body):
 
 
 class RedeemResult(BaseModel):
-    """`code` when refused: unknown, elsewhere, index, preimage."""
+    """`code` when refused: unknown, elsewhere, index, preimage, refunded."""
 
     id: Hex32
     ok: bool
@@ -119,6 +121,48 @@ class Redeemed(BaseModel):
     """One result for each item, in order."""
 
     results: list[RedeemResult]
+
+
+class Closing(Body):
+    """A ticket whose rest is asked for. `top` is w_N, the chain's last preimage: only who made the chain has it."""
+
+    key: Hex8
+    output: Hex64
+    units: Units
+    top: Hex32
+
+
+class Refund(Body):
+    """Turn what is left of closed tickets into new ones of `units`: evaluate blinded elements. Tickets that were never
+    opened count as closed. What is not asked for stays with the tickets, the first ones being used up first. Naming
+    tickets together tells the gateway that they have one owner."""
+
+    region: Region
+    units: Units
+    tickets: Annotated[list[Closing], Field(min_length=1, max_length=MOST)]
+    blinded: Annotated[list[Hex32], Field(min_length=1, max_length=MOST)]
+
+
+class Refunded(BaseModel):
+    """Evaluated elements in the order of `blinded`, one DLEQ proof for all, and the units that are left."""
+
+    key_id: Hex8
+    evaluated: list[Hex32]
+    proof: Hex64
+    left: int
+
+
+class TicketState(BaseModel):
+    """How far a ticket is. `left`: units that are neither redeemed nor refunded; `refundable_at`: unix time from which
+    they can be (past: now)."""
+
+    id: Hex32
+    units: int
+    index: int
+    refunded: int
+    left: int
+    closed: bool
+    refundable_at: int
 
 
 class Descriptor(Body):
@@ -143,6 +187,52 @@ class Directory(BaseModel):
 
     version: int
     descriptors: list[str]
+
+
+class RelayEntry(BaseModel):
+    """A listed relay. `score` is in basis points; `audited_kbps` the median of its last conclusive audit, 0 before the
+    first; `stake` wei of BWT; times are unix seconds."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    relay: Hex32
+    region: int
+    rate_kbps: int
+    exit: bool
+    class_: Annotated[str, Field(alias="class", pattern="^(unaudited|bulk|interactive)$")]
+    score: int
+    audited_kbps: int
+    stake: Wei
+    seen_at: int
+    valid_until: int
+
+
+class Relays(BaseModel):
+    """At most a thousand of `count` relays."""
+
+    relays: list[RelayEntry]
+    count: int
+
+
+class Audit(BaseModel):
+    """A verdict. `reason`: good, slow, unreachable, busy, corrupt, inconclusive; `kbps`, `latency_ms`, `loss_bps`:
+    medians; `strikes`: 0 none, 1 under suspicion, 2 suspended."""
+
+    relay: Hex32
+    epoch: int
+    reason: str
+    kbps: int
+    latency_ms: int | None
+    loss_bps: int | None
+    reveals: int
+    votes: int
+    strikes: int
+    block: int
+
+
+class Audits(BaseModel):
+    """The newest first."""
+
+    audits: list[Audit]
 
 
 class MintKey(BaseModel):
@@ -170,6 +260,8 @@ class Contracts(BaseModel):
     registry: Address
     settlement: Address
     factory: Address
+    proof: str = Field("", examples=["0x" + "5a" * 20], description="BandwidthProof; empty: none is deployed")
+    emission: str = Field("", examples=["0x" + "5a" * 20])
     regions: dict[str, RegionContracts]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from functools import cache
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
-from sqlalchemy import select
 
+from bwgateway import directory
 from bwgateway.api import bodies
 from bwgateway.api.depend import gateway_of
 from bwgateway.prices import price
 from bwgateway.problems import Problem
-from bwgateway.schema import descriptors
 
 router = APIRouter()
 WEB = Path(__file__).resolve().parents[1] / "web"
@@ -26,7 +24,6 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-cache",
 }
-_PLACE = struct.Struct("<HHI")  # region, flags, rate at byte 121 of a descriptor
 
 
 @cache
@@ -63,13 +60,12 @@ async def overview(request: Request) -> dict[str, Any]:
     """Live routers and their claimed rates by region, the pool's reserves now and its price over time."""
     gateway = gateway_of(request)
     now = time.time()
-    async with gateway.db.read() as connection:
-        rows = await connection.execute(select(descriptors.c.body).where(descriptors.c.valid_until > int(now)))
-        places = [_PLACE.unpack_from(bytes(row.body), 121) for row in rows]
+    _, live = await gateway.listing.live(int(now))
+    places = [(row.region, directory.place(row)[1]) for row in live]
     regions = []
     for region in gateway.settings.regions:
         bwt, token = await gateway.chain.reserves(region)
-        rates = [rate for at, _, rate in places if at == region]
+        rates = [rate for at, rate in places if at == region]
         regions.append(
             {
                 "region": region,

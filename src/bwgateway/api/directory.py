@@ -1,18 +1,21 @@
-"""POST /v1/descriptors and GET /v1/directory."""
+"""POST /v1/descriptors, GET /v1/directory, /v1/relays and /v1/audits."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bwgateway import descriptors, directory, signed
+from bwgateway import descriptors, directory, signed, watch
 from bwgateway.api import bodies
 from bwgateway.api.depend import gateway_of
+from bwgateway.api.register import Relay
 from bwgateway.gateway import Gateway
 from bwgateway.problems import Problem
+from bwgateway.schema import audits
 
 router = APIRouter()
 
@@ -22,6 +25,7 @@ async def publish(body: bodies.Descriptor, request: Request) -> dict[str, Any]:
     """Checks the relay's signature, its addresses and its stake on the chain, then adds the gateway's signature."""
     gateway = gateway_of(request)
     authentic = signed.by_relay("/v1/descriptors", await request.json())
+    gateway.limits.by_identity(authentic.signer)
     if (answer := await signed.stored(gateway.db, authentic)) is not None:
         return answer
     signed.check_time(authentic)
@@ -34,9 +38,13 @@ async def publish(body: bodies.Descriptor, request: Request) -> dict[str, Any]:
         raise Problem(403, "relay", "descriptor: belongs to another relay than the one that signs", "descriptor")
     await _check(gateway, descriptor)
     full = descriptors.countersign(raw, gateway.keys)
+    facts, reason = await watch.read_facts(gateway.db, gateway.chain, descriptor.relay, full)
+    if facts is None or reason:
+        raise Problem(403, "unregistered", f"relay: {reason}", "relay")
 
     async def effect(connection: AsyncConnection) -> dict[str, Any]:
-        return await directory.publish(gateway.db, connection, descriptor.relay, full, descriptor.valid_until)
+        until = descriptor.valid_until
+        return await directory.publish(gateway.db, connection, descriptor.relay, full, until, descriptor.region, facts)
 
     return await signed.once(gateway.db, authentic, effect)
 
@@ -63,4 +71,72 @@ async def _check(gateway: Gateway, descriptor: descriptors.Descriptor) -> None:
 @router.get("/v1/directory", response_model=bodies.Directory, summary="All living relays")
 async def listing(request: Request) -> dict[str, Any]:
     """Countersigned descriptors; a client checks both signatures itself."""
-    return await directory.listing(gateway_of(request).db)
+    version, live = await gateway_of(request).listing.live(int(time.time()))
+    return {"version": version, "descriptors": [bytes(row.body).hex() for row in live]}
+
+
+@router.get(
+    "/v1/directory/document",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "The document"}},
+    summary="The signed directory, or what changed in it",
+)
+async def document(
+    request: Request, since: Annotated[int, Query(ge=0, lt=2**63, description="version that the client has")] = 0
+) -> Response:
+    """Compact and signed (docs/architecture.md). With `since` it holds what changed after that version; a version that
+    this gateway never had gets the whole."""
+    body = await gateway_of(request).listing.document(since)
+    return Response(body, media_type="application/octet-stream", headers={"cache-control": "no-cache"})
+
+
+_CLASSES = ("unaudited", "bulk", "interactive")
+
+
+@router.get("/v1/relays", response_model=bodies.Relays, summary="Relays in words")
+async def relays(
+    request: Request,
+    id: Annotated[str, Query(pattern="^[0-9a-f]{0,64}$", description="how the relay's id begins")] = "",
+) -> dict[str, Any]:
+    """What the directory says of each relay: place, rate, class, score, stake, and when it was last heard of."""
+    _, live = await gateway_of(request).listing.live(int(time.time()))
+    found = []
+    for row in live:
+        if bytes(row.relay).hex().startswith(id):
+            flags, rate = directory.place(row)
+            found.append(
+                {
+                    "relay": bytes(row.relay).hex(),
+                    "region": row.region,
+                    "rate_kbps": rate,
+                    "exit": bool(flags & 1),
+                    "class": _CLASSES[row.class_],
+                    "score": row.score,
+                    "audited_kbps": row.audited_kbps,
+                    "stake": row.stake_wei,
+                    "seen_at": row.seen_at,
+                    "valid_until": row.valid_until,
+                }
+            )
+    return {"relays": found[:1000], "count": len(found)}
+
+
+@router.get("/v1/audits", response_model=bodies.Audits, summary="The newest verdicts")
+async def newest_audits(request: Request) -> dict[str, Any]:
+    """Of all relays, the newest hundred."""
+    return await _audits(gateway_of(request), None)
+
+
+@router.get("/v1/audits/{relay}", response_model=bodies.Audits, summary="A relay's verdicts")
+async def audits_of(relay: Relay, request: Request) -> dict[str, Any]:
+    """The newest hundred, with their reasons."""
+    return await _audits(gateway_of(request), bytes.fromhex(relay))
+
+
+async def _audits(gateway: Gateway, relay: bytes | None) -> dict[str, Any]:
+    query = select(audits).order_by(audits.c.epoch.desc(), audits.c.relay).limit(100)
+    if relay is not None:
+        query = query.where(audits.c.relay == relay)
+    async with gateway.db.read() as connection:
+        rows = await connection.execute(query)
+        return {"audits": [{**row._mapping, "relay": bytes(row.relay).hex()} for row in rows]}

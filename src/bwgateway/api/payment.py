@@ -1,16 +1,16 @@
-"""POST /v1/issue, /v1/open, /v1/redeem."""
+"""POST /v1/issue, /v1/open, /v1/redeem, /v1/refund and GET /v1/tickets."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bwgateway import accounts, metrics, signed, tickets, vouchers
+from bwgateway import accounts, metrics, refunds, signed, tickets, vouchers
 from bwgateway.api import bodies
 from bwgateway.api.depend import gateway_of
 from bwgateway.gateway import Gateway
@@ -26,6 +26,7 @@ async def issue(body: bodies.Issue, request: Request) -> dict[str, Any]:
     """Debits `units` for each blinded element and answers with the evaluated elements and one proof."""
     gateway = gateway_of(request)
     authentic = signed.by_account("/v1/issue", await request.json())
+    gateway.limits.by_identity(authentic.signer)
     if (answer := await signed.stored(gateway.db, authentic)) is not None:
         return answer
     signed.check_time(authentic)
@@ -94,6 +95,7 @@ async def open_tickets(body: bodies.Open, request: Request) -> JSONResponse:
     """The first relay that opens a ticket owns it; the same relay may ask again."""
     gateway = gateway_of(request)
     authentic = signed.by_relay("/v1/open", await request.json())
+    gateway.limits.by_identity(authentic.signer)
     _check_batch(gateway, "tickets", len(body.tickets))
     stake = await gateway.chain.stake(authentic.signer)
     if stake is None or not stake.active:
@@ -113,11 +115,57 @@ async def redeem(body: bodies.Redeem, request: Request) -> JSONResponse:
     """Moves each ticket's meter forward and signs a receipt; indices are cumulative, so repeats count nothing."""
     gateway = gateway_of(request)
     authentic = signed.by_relay("/v1/redeem", await request.json())
+    gateway.limits.by_identity(authentic.signer)
     _check_batch(gateway, "items", len(body.items))
-    items = [tickets.Item(bytes.fromhex(i.id), i.index, bytes.fromhex(i.preimage)) for i in body.items]
+    items = [tickets.Item(bytes.fromhex(i.id), i.index, bytes.fromhex(i.preimage), i.final) for i in body.items]
     answer = await gateway.meter.redeem(Redeem(authentic, items))
     _count(metrics.redeemed, answer)
     return JSONResponse(answer)
+
+
+@router.get("/v1/tickets/{ticket}", response_model=bodies.TicketState, summary="How far a ticket is")
+async def ticket(ticket: Annotated[str, Path(pattern="^[0-9a-f]{64}$")], request: Request) -> dict[str, Any]:
+    """By its id, H(w_0). 404 for one that nobody has opened or refunded."""
+    gateway = gateway_of(request)
+    found = await refunds.state(gateway.db, bytes.fromhex(ticket), gateway.settings.mint.close_seconds)
+    if found is None:
+        raise Problem(404, "unknown", "ticket: nobody has opened it")
+    return found
+
+
+@router.post("/v1/refund", response_model=bodies.Refunded, summary="Sign the rest of closed tickets anew, blind")
+async def refund(body: bodies.Refund, request: Request) -> dict[str, Any]:
+    """Whoever shows the last preimages gets what relays have not redeemed. The same body gets the same answer."""
+    gateway = gateway_of(request)
+    authentic = signed.by_content("/v1/refund", await request.json())
+    if (answer := await signed.stored(gateway.db, authentic)) is not None:
+        return answer
+    _check_batch(gateway, "blinded", len(body.blinded))
+    _check_batch(gateway, "tickets", len(body.tickets))
+    key = gateway.mint.at(body.region, body.units, time.time())
+    if key is None:
+        raise Problem(422, "denomination", f"region {body.region} has no tickets of {body.units} units", "units")
+    closings = [
+        refunds.Closing(bytes.fromhex(t.key), bytes.fromhex(t.output), t.units, bytes.fromhex(t.top))
+        for t in body.tickets
+    ]
+    if len({c.id for c in closings}) != len(closings):
+        raise Problem(422, "twice", "tickets: one is named twice", "tickets")
+    try:
+        evaluated, proof = key.evaluate([bytes.fromhex(b) for b in body.blinded])
+    except BadBlinded as e:
+        raise Problem(422, "blinded", str(e), "blinded") from e
+    need = key.units * len(body.blinded)
+
+    async def effect(connection: AsyncConnection) -> dict[str, Any]:
+        left = await refunds.take(
+            gateway.db, connection, gateway.mint, key.region, closings, need, gateway.settings.mint.close_seconds
+        )
+        return {"key_id": key.id.hex(), "evaluated": [e.hex() for e in evaluated], "proof": proof.hex(), "left": left}
+
+    answer = await signed.once(gateway.db, authentic, effect)
+    metrics.refunded.labels(str(key.region)).inc(need)
+    return answer
 
 
 def _count(counter: Any, answer: dict[str, Any]) -> None:

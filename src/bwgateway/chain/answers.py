@@ -32,6 +32,38 @@ class Stake:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What audits have found of a relay. `kbps`: median of the last conclusive verdict, 0 before the first; `score` in
+    basis points."""
+
+    score: int
+    kbps: int
+    strikes: int
+    audits: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One audit's verdict. `reason` is a word of REASONS; latency (ms) and loss (basis points) are medians of the
+    reports, None when none was revealed."""
+
+    relay: bytes
+    epoch: int
+    reason: str
+    kbps: int
+    reveals: int
+    votes: int
+    strikes: int
+    block: int
+    latency_ms: int | None
+    loss_bps: int | None
+
+
+REASONS = ("good", "slow", "unreachable", "busy", "corrupt", "inconclusive")
+"""BandwidthProof.Reason."""
+
+
+@dataclass(frozen=True)
 class Deposit:
     """A buyer's account in Settlement at a block, wei: deposited less withdrawn, spent by vouchers, under notice."""
 

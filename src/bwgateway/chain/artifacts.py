@@ -28,6 +28,8 @@ class Addresses:
     registry: str
     settlement: str
     regions: dict[str, dict[str, str]] = field(default_factory=dict)
+    proof: str = ""  # BandwidthProof; empty in files of before: no audits are shown
+    emission: str = ""
 
     def write(self, path: Path) -> None:
         """tmp + fsync + rename."""
@@ -85,7 +87,9 @@ def _folder(setting: str) -> Path:
     raise BadSettings("chain.artifacts: '' and no build/contracts here; run contracts/build.py or name the folder")
 
 
-_NAMES = ("BandwidthToken", "RegionToken", "LiquidityPool", "PoolFactory", "StakeRegistry", "Settlement")
+_NAMES = (
+    "BandwidthToken", "RegionToken", "LiquidityPool", "PoolFactory", "StakeRegistry", "Settlement", "BandwidthProof",
+)  # fmt: skip
 
 
 @cache

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from dataclasses import asdict
+from statistics import median
 from typing import Any, TypeVar
 
 import aiohttp
@@ -15,7 +16,7 @@ from web3.exceptions import ContractLogicError, Web3Exception
 
 from bwgateway import metrics
 from bwgateway.chain import layout, proofs
-from bwgateway.chain.answers import ChainError, Deposit, Ledger, Reverted, Stake
+from bwgateway.chain.answers import REASONS, ChainError, Deposit, Ledger, Reverted, Stake, Standing, Verdict
 from bwgateway.chain.anvil import Anvil, ChainDown
 from bwgateway.chain.artifacts import Addresses, Artifacts, revert_reason
 from bwgateway.chain.light import LightClient
@@ -57,6 +58,7 @@ class Contracts:
         self._token = self._at("BandwidthToken", addresses.token)
         self._registry = self._at("StakeRegistry", addresses.registry)
         self._settlement = self._at("Settlement", addresses.settlement)
+        self._proof = self._at("BandwidthProof", addresses.proof) if addresses.proof else None
 
     def _at(self, name: str, address: str) -> Any:
         return self.w3.eth.contract(address=AsyncWeb3.to_checksum_address(address), abi=self._artifacts.abi(name))
@@ -88,7 +90,7 @@ class Contracts:
     async def describe(self) -> dict[str, Any]:
         """`account`, `chain_id` and `contracts` of /v1/info."""
         a = asdict(self.addresses)
-        contracts = {k: a[k] for k in ("token", "registry", "settlement", "factory", "regions")}
+        contracts = {k: a[k] for k in ("token", "registry", "settlement", "factory", "proof", "emission", "regions")}
         return {"account": self.operator.address, "chain_id": self.addresses.chain_id, "contracts": contracts}
 
     async def stake(self, relay: bytes, fresh: bool = False) -> Stake | None:
@@ -170,6 +172,44 @@ class Contracts:
             event.get_logs(from_block=since, to_block=until, argument_filters={"gateway": self.operator.address})
         )
         return [(entry["args"]["region"], entry["args"]["account"].lower()) for entry in logs]
+
+    async def standing(self, relay: bytes) -> Standing:
+        """What audits have found of a relay; all zero before the first, and where there is no BandwidthProof."""
+        if self._proof is None:
+            return Standing(0, 0, 0, 0)
+        _, values = await self.ask(self._light.read(self.addresses.proof, layout.standing(relay)))
+        return layout.standing_values(values)
+
+    async def verdicts(self, since: int, until: int) -> list[Verdict]:
+        """Verdicts of all relays in a range of blocks."""
+        if self._proof is None:
+            return []
+        logs = await self.ask(self._proof.events.Verdict.get_logs(from_block=since, to_block=until))
+        return [await self._verdict(entry) for entry in logs]
+
+    async def _verdict(self, entry: Any) -> Verdict:
+        assert self._proof is not None
+        a = entry["args"]
+        which = {"relayId": a["relayId"], "epoch": a["epoch"]}
+        # Reports are revealed in the audit epoch that the verdict names, which lies before it.
+        revealed = await self.ask(
+            self._proof.events.Revealed.get_logs(
+                from_block=self.addresses.block, to_block=entry["blockNumber"], argument_filters=which
+            )
+        )
+        reports = [int(r["args"]["report"]) for r in revealed]
+        return Verdict(
+            relay=bytes(a["relayId"]),
+            epoch=int(a["epoch"]),
+            reason=REASONS[int(a["reason"])],
+            kbps=int(a["kbps"]),
+            reveals=int(a["reveals"]),
+            votes=int(a["votes"]),
+            strikes=int(a["strikes"]),
+            block=int(entry["blockNumber"]),
+            latency_ms=int(median(r >> 32 & 0xFFFF for r in reports)) if reports else None,
+            loss_bps=int(median(r >> 48 & 0xFFFF for r in reports)) if reports else None,
+        )
 
     async def proofs(self, relay: bytes, region: int, payout: bytes) -> dict[str, Any]:
         """Header of the newest block and proofs of `proofs.slots` under it, for GET /v1/proofs."""

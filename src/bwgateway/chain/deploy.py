@@ -109,7 +109,12 @@ async def deploy(
     factory = await by.create("PoolFactory", token.address, owner)
     registry = await by.create("StakeRegistry", parameters.address, token.address, owner)
     settlement = await by.create("Settlement", parameters.address, token.address, factory.address)
+    proof = await by.create("BandwidthProof", parameters.address, token.address, registry.address)
+    wired = (parameters, registry, proof, settlement, factory)
+    emission = await by.create("Emission", *(contract.address for contract in wired))
     await by.call(factory.functions.connectSettlement(settlement.address))
+    await by.call(registry.functions.setAuditor(proof.address))
+    await by.call(factory.functions.connectEmission(emission.address))
     regions = {}
     for region in settings.regions:
         regions[str(region)] = await _region(by, settings, token, factory, region)
@@ -123,6 +128,8 @@ async def deploy(
         registry=registry.address,
         settlement=settlement.address,
         regions=regions,
+        proof=proof.address,
+        emission=emission.address,
     )
 
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 from eth_utils.address import to_checksum_address
 
-from bwgateway.chain.answers import Ledger, Stake
+from bwgateway.chain.answers import Ledger, Stake, Standing
 from bwrouter.agent.proofs import LEDGERS_SLOT, RELAYS_SLOT, STATES
 from bwrouter.ledger.mpt import mapping_slot, offset_slot
 
 DEPOSITS_SLOT = 5  # Settlement._deposits
+STANDINGS_SLOT = 7  # BandwidthProof._standings
 _128 = (1 << 128) - 1
 _ADDRESS = (1 << 160) - 1
 
@@ -83,4 +84,21 @@ def ledger_values(values: Sequence[int]) -> Ledger:
         total=totals & _128,
         pending_total=totals >> 128,
         spent=spent & _128,
+    )
+
+
+def standing(relay: bytes) -> list[bytes]:
+    """Slots of a relay's standing in BandwidthProof."""
+    first = mapping_slot(relay, STANDINGS_SLOT)
+    return [first, offset_slot(first, 1)]
+
+
+def standing_values(values: Sequence[int]) -> Standing:
+    """The standing."""
+    first, second = values
+    return Standing(
+        score=first >> 160 & 0xFFFF,
+        kbps=first >> 32 & 0xFFFFFFFF,
+        strikes=first >> 72 & 0xFF,
+        audits=second >> 144 & 0xFFFFFFFF,
     )

@@ -1,16 +1,17 @@
 """The light client: nothing that an RPC endpoint says is believed by itself.
 
-A head counts when `quorum` endpoints give the same block, and its header hashes to the block's hash. A value counts
-when an EIP-1186 proof leads to it from that header's state root. An endpoint that is silent, behind, on another fork,
-or whose header or proof does not hold is named in the log and in `bwgateway_chain_faults`; without a quorum there is no
-answer, so that nothing is credited and no root is posted.
+A head counts when `quorum` endpoints give the same block, and its header hashes to the block's hash; or, with beacon
+nodes, when the sync committee has signed for it. A value counts when an EIP-1186 proof leads to it from that header's
+state root. An endpoint that is silent, behind, on another fork, or whose header or proof does not hold is named in the
+log and in `bwgateway_chain_faults`; without a head that counts there is no answer, so that nothing is credited and no
+root is posted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ import structlog
 from eth_utils.crypto import keccak
 
 from bwgateway import metrics
+from bwgateway.beacon.client import BeaconClient, NoHead
 from bwgateway.chain.answers import ChainError
 from bwgateway.chain.proofs import FIELDS
 from bwrouter.ledger import mpt, rlp
@@ -30,7 +32,7 @@ T = TypeVar("T")
 QUANTITIES = frozenset(
     ("difficulty", "number", "gasLimit", "gasUsed", "timestamp", "baseFeePerGas", "blobGasUsed", "excessBlobGas")
 )
-KINDS = ("silent", "stale", "header", "fork", "proof")
+KINDS = ("silent", "stale", "header", "fork", "proof", "beacon")
 
 
 class Fault(Exception):
@@ -49,6 +51,16 @@ class Head:
     hash: bytes
     state_root: bytes
     time: int
+
+
+Report = Callable[[str, str, str], None]
+"""Called with an endpoint's name, the kind of its fault, and what is wrong."""
+
+
+def report(name: str, kind: str, detail: str) -> None:
+    """Name a fault in the log and in the metrics."""
+    metrics.chain_faults.labels(name, kind).inc()
+    log.warning("chain.fault", endpoint=name, kind=kind, detail=detail)
 
 
 class Endpoint:
@@ -118,19 +130,22 @@ class LightClient:
         reorg: int = 64,
         stale: int = 8,
         timeout: float = 5.0,
+        beacon: Callable[[Report], BeaconClient] | None = None,
     ) -> None:
         self._endpoints = [Endpoint(url, timeout) for url in urls]
         self._quorum, self._confirmations = quorum, confirmations
         self._reorg, self._stale = reorg, stale
         self._seen: dict[int, bytes] = {}
+        self._beacon = beacon(report) if beacon is not None else None
 
     async def close(self) -> None:
         """Close all connections."""
         await asyncio.gather(*(e.close() for e in self._endpoints))
+        if self._beacon is not None:
+            await self._beacon.close()
 
     def _name(self, endpoint: Endpoint, fault: Fault) -> None:
-        metrics.chain_faults.labels(endpoint.name, fault.kind).inc()
-        log.warning("chain.fault", endpoint=endpoint.name, kind=fault.kind, detail=str(fault))
+        report(endpoint.name, fault.kind, str(fault))
 
     async def _ask(self, endpoint: Endpoint, question: Awaitable[T]) -> T | None:
         try:
@@ -140,7 +155,10 @@ class LightClient:
             return None
 
     async def head(self) -> tuple[Head, list[Endpoint]]:
-        """The newest block that a quorum has, `confirmations` deep, and who has it. Raises ChainError."""
+        """The newest block that a quorum has, `confirmations` deep, and who has it; with beacon nodes the newest that
+        its committee vouches for. Raises ChainError."""
+        if self._beacon is not None:
+            return await self._signed_head(self._beacon), self._endpoints
         heights = await asyncio.gather(*(self._ask(e, e.height()) for e in self._endpoints))
         known = {e: h for e, h in zip(self._endpoints, heights, strict=True) if h is not None}
         if len(known) < self._quorum:
@@ -157,6 +175,15 @@ class LightClient:
             if head is not None:
                 groups.setdefault(head.hash, []).append((endpoint, head))
         return self._choose(number, groups)
+
+    async def _signed_head(self, beacon: BeaconClient) -> Head:
+        try:
+            found = await beacon.head()
+        except NoHead as e:
+            raise ChainError(f"beacon: {e}") from e
+        head = Head(found.number, found.hash, found.state_root, found.time)
+        self._follow(head)
+        return head
 
     def _choose(self, number: int, groups: dict[bytes, list[tuple[Endpoint, Head]]]) -> tuple[Head, list[Endpoint]]:
         enough = [members for members in groups.values() if len(members) >= self._quorum]

@@ -12,10 +12,13 @@ from . import results as receipts
 FILE = "tickets.json"
 ASKED_MOST = 128  # tickets at a time; the relay repeats what is not taken
 HELD_MOST = 512  # the heap of a small router is 1 MiB
+CLOSING_MOST = 128  # what is not told is told by the gateway's clock: the buyer's refund only waits longer
 FLASH_MS = 3_600_000
 BATCH = 32  # tickets of one request
 # Refusals of the gateway that can never turn into a yes.
-FINAL_CODES = ("unknown", "elsewhere", "index", "preimage", "forged", "expired", "units", "region", "spent")
+FINAL_CODES = (
+    "unknown", "elsewhere", "index", "preimage", "forged", "expired", "units", "region", "spent", "refunded"
+)  # fmt: skip
 
 
 class Book:
@@ -27,6 +30,8 @@ class Book:
         self.state_file = state_dir + "/" + FILE
         self.asked = {}
         self.held = {}
+        self.closing = {}  # wholly redeemed tickets of which the gateway is to be told that they are final
+        self._told = set()  # ids that the last request named as final
         self.redeemed_units = 0  # since the start
         self.receipts = {}  # gateway's key: its receipt for the most units, hex
         self._names = {}
@@ -103,11 +108,19 @@ class Book:
     def to_redeem(self):
         """Up to BATCH readings that the gateway has not confirmed, of one gateway: (its key, items)."""
         gateway, items = None, []
-        for id in sorted(self.held):
-            owner, _, index, preimage, redeemed, _ = self.held[id]
-            if index > redeemed and (gateway is None or owner == gateway) and len(items) < BATCH:
+        self._told = set()
+        for book in (self.held, self.closing):
+            for id in sorted(book):
+                owner, _, index, preimage, redeemed, final = book[id]
+                due = index > redeemed or book is self.closing
+                if not due or (gateway is not None and owner != gateway) or len(items) >= BATCH:
+                    continue
                 gateway = owner
-                items.append({"id": id, "index": index, "preimage": preimage})
+                item = {"id": id, "index": index, "preimage": preimage}
+                if final:  # the buyer may have the rest back at once
+                    item["final"] = True
+                    self._told.add(id)
+                items.append(item)
         return gateway, items
 
     def opened(self, results, gateway):
@@ -135,6 +148,7 @@ class Book:
         answers = []
         for result in results:
             id = result["id"]
+            self.closing.pop(id, None)
             entry = self.held.get(id)
             if entry is None:
                 continue
@@ -145,7 +159,7 @@ class Book:
                 entry[4] = max(entry[4], result["index"])
                 answers.append({"t": "redeemed", "id": id, "index": result["index"]})
                 if entry[5] and entry[4] >= entry[2]:
-                    del self.held[id]
+                    self._drop(id)
             else:
                 code = self._refuse(result)
                 answers.append({"t": "redeemed", "id": id, "ok": False, "code": code, "index": entry[2]})
@@ -168,9 +182,15 @@ class Book:
         done = [id for id in self.held if self.held[id][5] and self.held[id][4] >= self.held[id][2]]
         answers = [{"t": "redeemed", "id": id, "index": self.held[id][4]} for id in done]
         for id in done:
-            del self.held[id]
+            self._drop(id)
             self._dirty = True
         return answers
+
+    def _drop(self, id):
+        """Forget a ticket that is final and wholly redeemed, unless the gateway must still hear that it is final."""
+        entry = self.held.pop(id)
+        if id not in self._told and entry[3] and entry[2] < entry[1] and len(self.closing) < CLOSING_MOST:
+            self.closing[id] = entry
 
     # -- on disk -------------------------------------------------------------------
 

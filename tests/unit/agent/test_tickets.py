@@ -69,7 +69,7 @@ def test_redeem_until_confirmed():
     assert book.meter(meter(A, 5, True))
     assert not book.meter(meter(A, 4)) and book.unredeemed() == 5
     gateway, items = book.to_redeem()
-    assert gateway == GATEWAY and items == [{"id": A, "index": 5, "preimage": "05" * 32}]
+    assert gateway == GATEWAY and items == [{"id": A, "index": 5, "preimage": "05" * 32, "final": True}]
     assert book.to_redeem()[1] == items  # no answer: the same again
     assert book.redeemed([ok(A, index=3)], GATEWAY) == [{"t": "redeemed", "id": A, "index": 3}]
     assert book.unredeemed() == 2 and A in book.held
@@ -120,10 +120,30 @@ def test_a_final_meter_without_units_is_answered():
     assert book.held == {}
 
 
+def test_the_gateway_hears_that_a_ticket_is_final():
+    """So that the buyer gets the rest back at once: with the last reading, or after it when the end came later."""
+    book = opened_book("final", A, B, C)
+    book.meter(meter(A, 3))
+    assert book.to_redeem() == (GATEWAY, [{"id": A, "index": 3, "preimage": "03" * 32}])
+    book.meter(meter(A, 3, True))  # while the reading is on its way
+    book.redeemed([ok(A, index=3)], GATEWAY)
+    book.meter(meter(B, 0, True))
+    book.meter(meter(C, 64, True))  # used up: there is no rest
+    book.finish()
+    book.redeemed([ok(C, index=64)], GATEWAY)
+    gateway, items = book.to_redeem()
+    assert gateway == GATEWAY and items == [
+        {"id": A, "index": 3, "preimage": "03" * 32, "final": True},
+        {"id": B, "index": 0, "preimage": "22" * 32, "final": True},
+    ]
+    assert book.redeemed([ok(A, index=3), {"id": B, "ok": False, "code": "unknown"}], GATEWAY) == []
+    assert book.to_redeem() == (None, []) and book.held == {} and book.redeemed_units == 3 + 64
+
+
 def test_a_meter_of_an_unknown_ticket_is_redeemed_anywhere():
     book = tickets.Book(*folders("unknown"))
     book.meter(meter(C, 4, True))
-    assert book.to_redeem() == ("", [{"id": C, "index": 4, "preimage": "04" * 32}])
+    assert book.to_redeem() == ("", [{"id": C, "index": 4, "preimage": "04" * 32, "final": True}])
 
 
 def test_kill_and_start_again():
@@ -201,6 +221,10 @@ def test_the_book_is_bounded():
     for i in range(tickets.HELD_MOST + 10):
         book.meter(meter("%064x" % i, 1))
     assert len(book.held) == tickets.HELD_MOST
+    for entry in book.held.values():
+        entry[0], entry[1], entry[4], entry[5] = GATEWAY, 64, 1, True
+    book.finish()
+    assert len(book.closing) == tickets.CLOSING_MOST and book.held == {}
 
 
 def test_a_full_book_is_written_and_read():
