@@ -46,7 +46,7 @@ def test_exit_codes():
     for line in ([], ["frobnicate"], ["keys"], ["status", "--wrong"]):
         assert cli.main(line) == 2, line
     assert cli.main(["status", "--config", BASE + "/none.json"]) == 2
-    assert cli.main(["agent", "--config", config("low", uplink_kbps=1)]) == 2
+    assert cli.main(["agent", "--config", config("low", uplink_kbps=-1)]) == 2
     assert cli.main(["agent", "--config", config("unknown", uplinc_kbps=1000)]) == 2
     assert cli.main(["agent", "--config", config("stake", stake_wei="1e18")]) == 2
     assert cli.main(["agent", "--config", config("payout", payout="0x12")]) == 2
