@@ -19,7 +19,7 @@ def pause(words, options):
         else:
             if not clock.is_set():
                 raise OSError("the time of day is not set yet (NTP), so a pause would not end right: try again later")
-            end = until(words[0], clock.unix(), settings["timezone_offset_min"])
+            end = until(words[0], clock.unix(), clock.local())
             files.write_atomic(path, json.dumps({"until": end}).encode(), 0o644, False)
     end = standing(path)
     if options["json"]:
@@ -28,11 +28,13 @@ def pause(words, options):
         print("paused for %d minutes more" % ((end - clock.unix() + 59) // 60) if end else "not paused")
 
 
-def until(word, now, offset_min):
-    """Unix second at which a pause of `word` (`1h`, `90m`, `2d`, `tomorrow`) ends. Raises Usage."""
+def until(word, now, local):
+    """Unix second at which a pause of `word` (`1h`, `90m`, `2d`, `tomorrow`) ends; `local` as of clock.local().
+
+    Raises Usage.
+    """
     if word == "tomorrow":
-        local = now + 60 * offset_min
-        return local - local % 86400 + 86400 - 60 * offset_min
+        return now + 86400 - 3600 * local[3] - 60 * local[4] - local[5]
     if not word[:-1].isdigit() or word[-1:] not in _UNITS:
         raise Usage("pause %s: a time is like 1h, 90m or 2d, `tomorrow`, or `off`" % word)
     length = int(word[:-1]) * _UNITS[word[-1]]
