@@ -17,6 +17,7 @@ APT_TEST := build/.debian-packages-test
 VENV := build/venv/.done
 NODE := build/node/.done
 CONTRACTS := $(if $(wildcard contracts/build.py),build/contracts/.done)
+MPY_CROSS := build/mpy-cross/.done
 
 .PHONY: help
 help: ## this list
@@ -124,7 +125,16 @@ build/bench/libpump.so: bench/relay/pump.c bench/relay/pump.h bench/relay/cell_l
 bench-relay: need-root $(VENV) $(MICROPYTHON) build/bench/c_relay build/bench/libpump.so ## CPU time and memory of one hop beside Tor, VPNs, C and bare AEAD; needs root
 	@exec $(PYTHON) -m bench.relay
 
-NOT_YET := bench bench-shaper bench-router bench-audit ipk apk qemu
+$(MPY_CROSS): scripts/mpy-cross.sh scripts/debian-source.sh scripts/debian-sources.txt scripts/once.sh | $(APT)
+	@scripts/mpy-cross.sh
+
+.PHONY: ipk apk
+ipk: $(VENV) $(MPY_CROSS) ## the router's packages, dist/*.ipk, the same bytes from the same commit
+	@$(PYTHON) package/build --out dist
+apk: $(VENV) $(MPY_CROSS) ## the same as dist/*.apk, where apk-tools 3 is installed
+	@$(PYTHON) package/build --out dist --format apk
+
+NOT_YET := bench bench-shaper bench-router bench-audit qemu
 .PHONY: $(NOT_YET)
 $(NOT_YET):
 	@echo "make $@: not there yet" >&2; exit 1

@@ -6,7 +6,7 @@ import json
 from .. import __version__
 from ..platform import clock, config, files, net, process
 from ..platform.ffi import RUNTIME
-from . import gateways, keys, publish, rate, status
+from . import faults, gateways, keys, publish, rate, status
 from .exit import Exit
 from .log import Log
 from .tickets import Book
@@ -303,6 +303,7 @@ class Agent:
             "pid": process.pid(),
             "version": __version__,
             "runtime": RUNTIME,
+            "faults": faults.read(self.settings["run_dir"]),
             "relay_id": self.keys.relay.hex(),
             "wallet": "0x" + self.keys.address.hex(),
             "payout": self.settings["payout"] or "0x" + self.keys.address.hex(),

@@ -49,6 +49,28 @@ def load(state_dir):
     return Keys(*[_read(path(state_dir, name)) for name in NAMES])
 
 
+def secrets(state_dir):
+    """{name: 32 bytes} of all keys. Raises KeyFileError."""
+    return {name: _read(path(state_dir, name)) for name in NAMES}
+
+
+def replace(state_dir, new, aside):
+    """Put the keys `new` ({name: 32 bytes}) in place; those that differ are kept in the folder `aside`.
+
+    Cut short, it is done again with the same keys and goes on where it stopped. Raises OSError.
+    """
+    files.make_dirs(state_dir, 0o700)
+    for name in NAMES:
+        file, text = path(state_dir, name), new[name].hex().encode() + b"\n"
+        old = files.read(file)
+        if old == text:
+            continue
+        if old is not None:
+            files.make_dirs(aside, 0o700)
+            files.write_atomic(path(aside, name), old)
+        files.write_atomic(file, text)
+
+
 def _fresh(name):
     while True:
         secret = os.urandom(32)

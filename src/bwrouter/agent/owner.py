@@ -85,6 +85,17 @@ class Owner:
             out["data"] = "0x" + claim_data(account, said["region"], payout, cumulative, proof).hex()
         return out
 
+    def register(self):
+        """Stake `stake_wei` now: {tx, state}. The agent does the same by itself when it runs."""
+        if self.settings["stake_wei"] == "0":
+            raise Unavailable("setting stake_wei is 0: set the stake to hold, in wei of BWT")
+        state = self.stake().get("state")
+        if state != "none":
+            raise Unavailable("there is a stake already: it is " + str(state))
+        nonces = self._call("GET", "/v1/nonces/0x" + self.keys.address.hex())
+        body = registration.register(self.keys, self.settings, self.gateway.info, nonces, self.gateway.now())
+        return self._call("POST", "/v1/register", http.canonical(body))
+
     def unstake(self):
         """Give notice: {tx, state}. The relay is offered no tickets any more; the stake is free after the unbonding."""
         state = self.stake().get("state")

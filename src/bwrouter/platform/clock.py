@@ -38,3 +38,8 @@ def unix():
 def is_set():
     """Whether the wall clock can be believed at all."""
     return unix() >= _EPOCH_SET
+
+
+def local():
+    """Local (year, month, day, hour, minute, second, weekday from Monday 0), None while the clock is not set."""
+    return time.localtime()[:7] if is_set() else None

@@ -134,6 +134,18 @@ class Child:
         return True
 
 
+def print_error(error):
+    """The traceback of a caught exception on standard error."""
+    import sys
+
+    if hasattr(sys, "print_exception"):
+        sys.print_exception(error, sys.stderr)
+    else:
+        import traceback
+
+        traceback.print_exception(error)
+
+
 def _run(work, parent, fd, shut, release):
     """The child's whole life: nothing of it may return into the parent's code."""
     code = 1
@@ -147,14 +159,7 @@ def _run(work, parent, fd, shut, release):
             work(Channel(fd))
             code = 0
     except Exception as error:
-        import sys
-
-        if hasattr(sys, "print_exception"):
-            sys.print_exception(error)
-        else:
-            import traceback
-
-            traceback.print_exc()
+        print_error(error)
     except BaseException:
         pass
     finally:

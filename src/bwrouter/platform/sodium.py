@@ -23,6 +23,7 @@ SYMBOLS = {
     "crypto_sign_ed25519_verify_detached": ("i", "PPQP"),
     "crypto_generichash": ("i", "PLPQPL"),
     "crypto_auth_hmacsha256": ("i", "PPQP"),
+    "crypto_pwhash": ("i", "PQPQPQLi"),
 }
 
 
@@ -47,6 +48,8 @@ _sign = _bind("crypto_sign_ed25519_detached")
 _verify = _bind("crypto_sign_ed25519_verify_detached")
 _generichash = _bind("crypto_generichash")
 _hmac = _bind("crypto_auth_hmacsha256")
+_pwhash = _bind("crypto_pwhash")
+_ARGON2ID13 = 2
 
 
 class CryptoError(Exception):
@@ -125,6 +128,15 @@ def hmac_sha256(key, message):
     _want("HMAC key", key, 32)
     out = bytearray(32)
     _hmac(ffi.addr(out), bytes(message), len(message), key)
+    return bytes(out)
+
+
+def argon2id(password, salt, passes, memory):
+    """32 bytes of Argon2id (RFC 9106, one lane) over `memory` bytes. Raises MemoryError when there is not so much."""
+    _want("Argon2 salt", salt, 16)
+    out = bytearray(32)
+    if _pwhash(ffi.addr(out), 32, password, len(password), salt, passes, memory, _ARGON2ID13):
+        raise MemoryError("Argon2 found no %d KiB of memory" % (memory // 1024))
     return bytes(out)
 
 

@@ -3,7 +3,7 @@
 import binascii
 import gc
 
-from ..platform import clock, ffi, net
+from ..platform import clock, ffi, net, process
 from ..platform.ffi import RUNTIME
 from ..wire import sizes as S
 from ..wire import ticket as T
@@ -210,6 +210,8 @@ class Relay:
             return
         self._second = now
         self._seconds += 1
+        if self.signals.take():
+            self.stopping = True
         if self.loop is None:
             self.hello()
             return
@@ -245,7 +247,9 @@ class Relay:
         }  # fmt: skip
 
     def run(self):
-        """Until shutdown."""
+        """Until shutdown, or within a second of SIGTERM."""
+        # As the first process of a jail's PID namespace it would not be ended by a signal that it does not read.
+        self.signals = process.Signals()
         self.hello()
         poller = self.poller
         wait = 100
@@ -285,6 +289,7 @@ class Relay:
             self.loop.flush()
             self.control.tell(self.stats())
         self.control.close()
+        self.signals.close()
         net.close(self.fd)
 
 
