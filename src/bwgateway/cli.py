@@ -1,4 +1,4 @@
-"""`bwgateway serve | deploy | status | keys | fund`."""
+"""`bwgateway serve | deploy | status | keys | fund | backup | restore`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Annotated, Any, NoReturn
 import httpx
 import typer
 import uvloop
+from sqlalchemy.exc import SQLAlchemyError
 from web3 import AsyncWeb3
 
+from bwgateway import backup as backups
 from bwgateway import serve as serving
 from bwgateway.chain.answers import ChainError
 from bwgateway.chain.anvil import ChainDown
@@ -37,9 +39,9 @@ def main() -> None:
     """Entry of the command: wrong settings exit 2, a chain or ledger that is down exits 1."""
     try:
         app()
-    except (BadSettings, BadKey) as e:
+    except (BadSettings, BadKey, backups.BadBackup) as e:
         _fail(str(e), 2)
-    except (ChainDown, ChainError, httpx.HTTPError, OSError) as e:
+    except (ChainDown, ChainError, httpx.HTTPError, SQLAlchemyError, OSError) as e:
         _fail(f"{type(e).__name__}: {e}", 1)
 
 
@@ -131,6 +133,7 @@ def fund(
     coin: Annotated[int, typer.Option(min=0, help="whole coins of the chain, for gas")] = 0,
     rpc: Annotated[str, typer.Option(help="JSON-RPC URL; empty: the one of the settings")] = "",
     config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Send BWT and gas from the treasury, which holds the first supply."""
     settings = _load(config)
@@ -154,4 +157,41 @@ def fund(
             await w3.provider.disconnect()
 
     asyncio.run(work())
-    print(f"sent {bwt} BWT and {coin} coins to {address}")
+    _print({"address": address, "bwt": bwt, "coin": coin}, as_json)
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="file to write; it holds every secret of the gateway")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Keys, addresses, chain state and the whole ledger in one file; the gateway may run."""
+    settings = _load(config)
+    if file.exists():
+        raise BadSettings(f"FILE: {str(file)!r} exists; name another, so that no backup is lost")
+    if not file.absolute().parent.is_dir():
+        raise BadSettings(f"FILE: there is no folder {str(file.absolute().parent)!r}")
+    _print(asyncio.run(backups.backup(settings, file.absolute())), as_json)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="a backup")],
+    old_tickets: Annotated[
+        str, typer.Option(help="accept: the gateway has not run since the backup; refuse: it has, or nobody knows")
+    ] = "",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Put a backup into an empty state folder and database.
+
+    Tickets that were opened after the backup would open again: with `refuse` all mint keys are replaced, and no ticket
+    from before counts any more.
+    """
+    if old_tickets not in ("accept", "refuse"):
+        raise BadSettings(
+            f"--old-tickets: {old_tickets!r} is not allowed: say accept if the gateway has not run since the backup was"
+            " taken, else refuse (tickets opened since then could be opened twice)"
+        )
+    _print(asyncio.run(backups.restore(_load(config), file, old_tickets == "accept")), as_json)

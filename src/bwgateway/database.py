@@ -79,6 +79,13 @@ class Database:
             async with connection.begin():
                 yield connection
 
+    async def snapshot(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which only reads, on one snapshot of everything."""
+        async with self.engine.connect() as connection:
+            if not self.sqlite:
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            return await connection.run_sync(work)
+
     async def transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` in one transaction, again from the start when the database asks for it (deadlock, busy)."""
         for attempt in range(_RETRIES):

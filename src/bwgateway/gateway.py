@@ -35,7 +35,7 @@ class Gateway:
     node: Anvil | None
 
 
-def mint_keys(settings: Settings, keys: Keys) -> MintKeys:
+def mint_keys(settings: Settings, keys: Keys, generation: int = 0) -> MintKeys:
     """The mint as configured."""
     m = settings.mint
-    return MintKeys(keys.mint_seed, settings.regions, m.key_seconds, m.open_seconds, m.refund_seconds)
+    return MintKeys(keys.mint_seed, settings.regions, m.key_seconds, m.open_seconds, m.refund_seconds, generation)

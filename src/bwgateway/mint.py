@@ -33,17 +33,20 @@ class BadBlinded(ValueError):
 
 @dataclass(frozen=True)
 class MintKey:
-    """One VOPRF key. `epoch` counts key periods since 1970; `expires` is unix seconds."""
+    """One VOPRF key. `epoch` counts key periods since 1970; `expires` is unix seconds; `generation` counts how often
+    all keys were replaced."""
 
     region: int
     units: int
     epoch: int
     expires: int
     seed: bytes
+    generation: int = 0
 
     @cached_property
     def _evaluator(self) -> Evaluator:
-        return Evaluator.from_seed(self.seed, f"bwrouter/1 mint {self.region} {self.units} {self.epoch}".encode())
+        name = f"bwrouter/1 mint {self.region} {self.units} {self.epoch}"
+        return Evaluator.from_seed(self.seed, (f"{name} {self.generation}" if self.generation else name).encode())
 
     @cached_property
     def public(self) -> bytes:
@@ -77,8 +80,15 @@ class MintKeys:
     """Derives the keys of all epochs from one master seed; nothing but the seed is stored."""
 
     def __init__(
-        self, seed: bytes, regions: Sequence[int], key_seconds: int, open_seconds: int, refund_seconds: int = 0
+        self,
+        seed: bytes,
+        regions: Sequence[int],
+        key_seconds: int,
+        open_seconds: int,
+        refund_seconds: int = 0,
+        generation: int = 0,
     ) -> None:
+        self.generation = generation
         self.regions = tuple(regions)
         self.refund_seconds = refund_seconds
         self.key_seconds = key_seconds
@@ -125,7 +135,8 @@ class MintKeys:
         return None
 
     def _make(self, region: int, units: int, epoch: int) -> MintKey:
-        return MintKey(region, units, epoch, (epoch + 1) * self.key_seconds + self.open_seconds, self._seed)
+        expires = (epoch + 1) * self.key_seconds + self.open_seconds
+        return MintKey(region, units, epoch, expires, self._seed, self.generation)
 
     _cached: tuple[int, int, dict[bytes, MintKey]] = (-1, -1, {})
 

@@ -11,9 +11,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 
 import structlog
 import uvicorn
+from sqlalchemy import select
 
 from bwgateway import directory, signed, vouchers
 from bwgateway.api.app import create
+from bwgateway.backup import GENERATION
 from bwgateway.beacon.client import BeaconClient
 from bwgateway.beacon.network import NETWORKS, Network
 from bwgateway.chain.anvil import Anvil
@@ -29,6 +31,7 @@ from bwgateway.keys import Keys, load_or_create
 from bwgateway.limits import Limits
 from bwgateway.meter import Meter
 from bwgateway.probe import Prober
+from bwgateway.schema import counters
 from bwgateway.settings import BadSettings, Settings
 from bwgateway.settlement import Settlement
 from bwgateway.tickets import Receipts
@@ -104,8 +107,10 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         )
         stack.push_async_callback(light.close)
         chain = Contracts(w3, c, addresses, artifacts, keys.operator, sender, node, light)
-        mint = mint_keys(settings, keys)
-        settlement = Settlement(db, chain, mint, settings.regions, settings.epoch_seconds)
+        mint = mint_keys(settings, keys, await _generation(db))
+        settlement = Settlement(
+            db, chain, mint, settings.regions, settings.epoch_seconds, settings.gas_share_bps
+        )
         await settlement.prepare()
         prober = Prober() if settings.directory.probe else None
         if prober is not None:
@@ -146,6 +151,13 @@ def _beacon(settings: Settings) -> Callable[[Report], BeaconClient] | None:
         b.trust_days * 86_400,
         settings.chain.timeout_seconds,
     )
+
+
+async def _generation(db: Database) -> int:
+    """How often all mint keys were replaced (by restoring a backup)."""
+    async with db.read() as connection:
+        query = select(counters.c.value).where(counters.c.name == GENERATION)
+        return (await connection.execute(query)).scalar_one_or_none() or 0
 
 
 class _Server(uvicorn.Server):

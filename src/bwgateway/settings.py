@@ -193,6 +193,9 @@ class Settings(BaseSettings):
     challenge_seconds: int = Field(
         default=3600, ge=0, le=604_800, description="challenge window of a root, set at deploy"
     )
+    gas_share_bps: int = Field(
+        default=0, ge=0, le=1000, description="share of relays' earnings that pays this gateway's gas, basis points"
+    )
     settle: bool = Field(
         default=True, description="whether this process may run the settlement loop (one at a time does)"
     )

@@ -46,7 +46,16 @@ _OUTCOME_SECONDS = 30.0
 class Settlement:
     """The loop and its steps for all regions of a gateway."""
 
-    def __init__(self, db: Database, chain: Contracts, mint: MintKeys, regions: list[int], epoch_seconds: int) -> None:
+    def __init__(
+        self,
+        db: Database,
+        chain: Contracts,
+        mint: MintKeys,
+        regions: list[int],
+        epoch_seconds: int,
+        gas_share_bps: int = 0,
+    ) -> None:
+        self.gas_share_bps = gas_share_bps
         self._db = db
         self._chain = chain
         self._mint = mint
@@ -64,8 +73,12 @@ class Settlement:
         return {"number": number, "ends": (number + 1) * self.epoch_seconds}
 
     def net_wei(self, units: int) -> int:
-        """What a relay earns for units: their price less the burned share φ."""
+        """What units bring: their price less the burned share φ."""
         return units * UNIT_WEI * (10_000 - self.phi_bps) // 10_000
+
+    def relays_wei(self, units: int) -> int:
+        """What a relay earns for units: what they bring less the share for gas."""
+        return self.net_wei(units) * (10_000 - self.gas_share_bps) // 10_000
 
     async def prepare(self) -> None:
         """Read the contract's constants and send what the journal has and the chain lacks."""
@@ -94,7 +107,8 @@ class Settlement:
         await self._lease.release()
 
     async def tick(self) -> None:
-        """One round over keys, withdrawals and regions."""
+        """One round over keys, withdrawals and regions; first what a reorganisation has dropped is sent again."""
+        await self._chain.ask(self._chain.sender.resend())
         await self.prices.sample()
         await self._publish_keys()
         await self._answer_withdrawals()
@@ -106,6 +120,8 @@ class Settlement:
 
     async def _advance(self, region: int) -> None:
         epoch = await self._latest(region)
+        if epoch is not None and epoch.state == "settled":
+            epoch = await self._recheck(region, epoch)
         if epoch is None or epoch.state == "settled":
             await self._close(region, epoch)
             epoch = await self._latest(region)
@@ -122,6 +138,18 @@ class Settlement:
         async with self._db.read() as connection:
             query = select(epochs).where(epochs.c.region == region).order_by(epochs.c.number.desc()).limit(1)
             return (await connection.execute(query)).first()
+
+    async def _recheck(self, region: int, epoch: Any) -> Any:
+        """A settled epoch whose root the chain does not have as final (it lost blocks, and its claims failed when they
+        were sent again) goes back to where the chain is."""
+        onchain = await self._chain.ledger(region)
+        if bytes(epoch.root) == onchain.root:
+            return epoch
+        pending = onchain.claimable_at and bytes(epoch.root) == onchain.pending_root
+        log.warning("settlement.lost_root", region=region, epoch=epoch.number, pending=bool(pending))
+        claimable_at = onchain.claimable_at if pending else None
+        await self._mark(region, epoch.number, "posted" if pending else "closed", claimable_at=claimable_at)
+        return await self._latest(region)
 
     # --- close ---
 
@@ -165,7 +193,7 @@ class Settlement:
     ) -> bool:
         """Add what relays gained to their payouts and keep a copy of all payouts as the epoch's leaves."""
         gains = await self._gains(connection, region, due, owners)
-        if not gains:
+        if not any(gains.values()):
             return False
         known = {
             row.payout: int(row.cumulative_wei)
@@ -209,7 +237,10 @@ class Settlement:
                 log.warning("settlement.no_payout", relay=relay.hex(), units=units)
                 continue
             settled = (await connection.execute(select(relays.c.settled).where(mine))).scalar_one()
-            gains[payout] += self.net_wei(units) - self.net_wei(settled)
+            gain, share = (f(units) - f(settled) for f in (self.net_wei, self.relays_wei))
+            gains[payout] += share
+            if gain > share:  # the stated share: a leaf of the gateway's own account
+                gains[self._chain.operator.address.lower()] += gain - share
             await connection.execute(update(relays).where(mine).values(settled=units))
         return gains
 

@@ -58,6 +58,35 @@ def test_killed_at_every_step_of_an_epoch(tmp_path: Path) -> None:
             rig.kill()
 
 
+def test_a_chain_that_is_far_behind_its_ledger(tmp_path: Path) -> None:
+    """The chain's state is replaced by one from before a root, its claim and a registration: all of it comes again."""
+    rig = Rig(tmp_path, epoch_seconds=6).start()
+    try:
+        relay = Relay(rig).register()
+        wallet = rig.wallet()
+        ticket = wallet.buy(1, 1024, 1)[0]
+        relay.open(ticket)
+        rig.kill()
+        old = (rig.state / "chain.state").read_bytes()  # durable: the deposit was credited
+        rig.start()
+        relay.redeem((ticket.id, 300, ticket.preimage(300)))
+        rig.until(lambda: int(relay.earnings()["balance_wei"]) == 300 * NET_WEI, 40, "claim")
+        late = Relay(rig)
+        rig.fund(late.owner.address, 100)
+        rig.kill()
+        (rig.state / "chain.state").write_bytes(old)
+        rig.start()
+        assert int(relay.earnings()["claimed_wei"]) == 0 and relay.earnings()["units"] == 300
+        rig.until(lambda: int(relay.earnings()["balance_wei"]) == 300 * NET_WEI, 60, "the claim again")
+        assert "settlement.lost_root" in rig.log.read_text()
+        relay.redeem((ticket.id, 500, ticket.preimage(500)))
+        rig.until(lambda: int(relay.earnings()["balance_wei"]) == 500 * NET_WEI, 60, "the next claim")
+        assert late.register()
+    finally:
+        if rig.process is not None and rig.process.poll() is None:
+            rig.kill()
+
+
 def _kill_when(rig: Rig, word: str) -> None:
     start = rig.log.stat().st_size
     deadline = time.monotonic() + 30

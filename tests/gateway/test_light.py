@@ -192,6 +192,46 @@ async def test_slots_are_where_the_contracts_keep_them(tmp_path: Path) -> None:
         rig.stop()
 
 
+def test_a_deposit_that_a_reorganisation_takes_back_buys_nothing(tmp_path: Path) -> None:
+    """Credited, taken back before it was spent, and sent again by its owner: the balance follows the chain."""
+    with node(tmp_path / "chain") as url:
+        chain = {"rpc": url, "reorg_blocks": 64, "stake_cache_seconds": 0}
+        rig = Rig(tmp_path / "gateway", chain=chain)
+        rig.rpc = url
+        deploy(rig, url)
+        rig.start()
+        try:
+            relay, wallet = Relay(rig).register(), rig.wallet()
+            wallet.swap(1, 128 * UNIT_WEI)
+            saved = rpc(url, "evm_snapshot")
+            wallet.deposit(1, 128 * UNIT_WEI)
+            account = f"/v1/accounts/{wallet.address}/1"
+            assert field(rig, account, "balance_wei") == 128 * UNIT_WEI
+            assert rpc(url, "evm_revert", saved)
+            rpc(url, "anvil_setNextBlockBaseFeePerGas", hex(2 * 10**9))  # another block than the one before
+            for _ in range(5):
+                rpc(url, "evm_mine")
+            rig.until(lambda: field(rig, account, "balance_wei") == 0, 20, "the balance taken back")
+            with pytest.raises(Exception, match="deposit"):
+                wallet.issue(1, 64, 1)
+            wallet.deposit(1, 64 * UNIT_WEI)
+            wallet.wait_for_credit(1, 64 * UNIT_WEI)
+            ticket = wallet.issue(1, 64, 1)[0]
+            relay.open(ticket)
+            relay.redeem((ticket.id, 64, ticket.top))
+            # Roots are taken back too, and posted again.
+            earnings = f"/v1/earnings/{relay.id.hex()}"
+            saved = rpc(url, "evm_snapshot")
+            due = 64 * UNIT_WEI * 9 // 10
+            rig.until(lambda: field(rig, earnings, "balance_wei") == due, 60, "claim")
+            assert rpc(url, "evm_revert", saved)
+            for _ in range(12):
+                rpc(url, "evm_mine")
+            rig.until(lambda: field(rig, earnings, "balance_wei") == due, 60, "the claim again")
+        finally:
+            rig.stop()
+
+
 def field(rig: Rig, path: str, name: str) -> int | None:
     """A number of an answer, or None while the endpoints disagree."""
     answer = rig.http.get(rig.url + path, timeout=30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from nacl.signing import VerifyKey
@@ -109,3 +110,26 @@ def test_withdrawal_pays_only_what_was_not_issued(rig: Rig) -> None:
 
     rig.until(withdraw, 10, "the withdrawal")
     assert wallet.chain.balance(token) == 72 * UNIT_WEI
+
+
+@pytest.mark.slow
+def test_gas_is_paid_back_out_of_the_claim(tmp_path: Path) -> None:
+    """The stated share, to the wei: the relay's leaf and the gateway's make up what the units bring."""
+    rig = Rig(tmp_path, gas_share_bps=250).start()
+    try:
+        info = rig.get("/v1/info")
+        assert info["gas_share_bps"] == 250
+        relay, wallet = Relay(rig).register(), rig.wallet()
+        token = info["contracts"]["regions"]["1"]["token"]
+        ticket = wallet.buy(1, 1024, 1)[0]
+        relay.open(ticket)
+        for units in (333, 1000):
+            relay.redeem((ticket.id, units, ticket.preimage(units)))
+            due = units * NET_WEI * 9750 // 10_000
+            assert relay.earnings()["cumulative_wei"] == str(due)
+            rig.until(lambda due=due: relay.earnings()["balance_wei"] == str(due), 60, "claim")
+            kept = wallet.chain.call(token, "balanceOf(address)", ["uint256"], info["account"])[0]
+            assert kept == units * NET_WEI - due > 0
+        assert rig.get("/v1/epochs")["epochs"][0]["total_wei"] == str(1000 * NET_WEI)
+    finally:
+        rig.stop()

@@ -281,6 +281,7 @@ class Info(BaseModel):
     contracts: Contracts
     epoch: Epoch
     mint_keys: list[MintKey]
+    gas_share_bps: int = Field(0, description="share of relays' earnings that pays the gateway's gas, basis points")
     time: int
 
 

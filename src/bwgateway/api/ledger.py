@@ -36,8 +36,8 @@ async def account(address: Address, region: Region, request: Request) -> dict[st
 
 @router.get("/v1/earnings/{relay}", response_model=bodies.Earnings, summary="A relay's earnings, with proof")
 async def earnings(relay: Relay, request: Request) -> dict[str, Any]:
-    """Units are redeemed in all; `cumulative_wei` is what they earn; `posted` proves the payout's leaf in the newest
-    root that is on chain. Relays that share a payout share its leaf."""
+    """Units are redeemed in all; `cumulative_wei` is what they earn, less the share for gas; `posted` proves the
+    payout's leaf in the newest root that is on chain. Relays that share a payout share its leaf."""
     gateway = gateway_of(request)
     stake = await gateway.chain.stake(bytes.fromhex(relay))
     if stake is None:
@@ -50,7 +50,7 @@ async def earnings(relay: Relay, request: Request) -> dict[str, Any]:
         "payout": stake.payout,
         "region": stake.region,
         "units": units,
-        "cumulative_wei": str(gateway.settlement.net_wei(units)),
+        "cumulative_wei": str(gateway.settlement.relays_wei(units)),
         "posted": await _posted(gateway, stake.region, payout),
         "claimed_wei": str(await gateway.chain.claimed(stake.region, payout)),
         "balance_wei": str(await gateway.chain.balance(stake.region, payout)),

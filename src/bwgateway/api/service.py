@@ -37,6 +37,7 @@ async def info(request: Request) -> dict[str, Any]:
             }
             for k in gateway.mint.alive(now)
         ],
+        "gas_share_bps": gateway.settlement.gas_share_bps,
         "time": int(now),
     }
 

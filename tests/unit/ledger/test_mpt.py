@@ -152,3 +152,15 @@ def test_malformed_nodes_are_refused():
         other[:5] + [[b"\x20" + KEY, b"v"]] + other[6:],
     ):
         assert refused(single, node), node
+
+
+def test_a_zero_that_a_node_keeps_is_a_zero():
+    """anvil keeps slots that are zero once it has loaded a state; their proofs are of inclusion."""
+    slot = bytes(31) + b"\x07"
+    path = b"\x20" + keccak256(slot)
+    for value, wanted in ((b"\x80", 0), (b"\x05", 5), (b"\x82\x01\x00", 256)):
+        leaf = rlp.encode([path, value])
+        assert mpt.storage(keccak256(leaf), slot, [leaf]) == wanted
+    for value in (b"", b"\xc0", b"\xa1" + bytes(33), b"\x81\x05"):
+        leaf = rlp.encode([path, value])
+        assert refused(mpt.storage, keccak256(leaf), slot, [leaf]), value
