@@ -35,12 +35,11 @@ from bwgateway.prices import Prices
 from bwgateway.schema import counters, epochs, leaves, payouts, relays
 
 log = structlog.get_logger()
-CLAIM_BATCH = 50
-"""Leaves in one claimMany."""
-KEEP = 3
-"""Epochs whose leaves are kept, by region."""
+CLAIM_BATCH = 50  # leaves in one claimMany
+KEEP = 3  # epochs whose leaves are kept, by region
 _LEASE_SECONDS = 5
 _OUTCOME_SECONDS = 30.0
+_PAID_SECONDS = 20.0  # how long it is believed that all leaves are paid, though the root is not seen as final
 
 
 class Settlement:
@@ -65,6 +64,7 @@ class Settlement:
         self.prices = Prices(db, chain, regions)
         self._lease = Lease(db, "settlement", _LEASE_SECONDS)
         self._published: set[bytes] = set()
+        self._paid: dict[int, tuple[int, float]] = {}
         self._trees: dict[tuple[int, int], tuple[Tree, dict[str, int]]] = {}
 
     def running(self, now: float) -> dict[str, int]:
@@ -73,7 +73,7 @@ class Settlement:
         return {"number": number, "ends": (number + 1) * self.epoch_seconds}
 
     def net_wei(self, units: int) -> int:
-        """What units bring: their price less the burned share φ."""
+        """What units bring: their price less φ."""
         return units * UNIT_WEI * (10_000 - self.phi_bps) // 10_000
 
     def relays_wei(self, units: int) -> int:
@@ -298,21 +298,31 @@ class Settlement:
         """After the challenge window, pay every leaf that is not paid."""
         if await self._chain.now() < (epoch.claimable_at or 0):
             return
+        number, at = self._paid.get(region, (0, 0.0))
+        due: list[tuple[str, int]] | None = []
+        if number != epoch.number or time.monotonic() - at > _PAID_SECONDS:
+            if (due := await self._pay(region, epoch)) is None:
+                return
+            self._paid[region] = (epoch.number, time.monotonic())
+        await self._chain.settled()
+        if (await self._chain.ledger(region)).root != bytes(epoch.root):
+            return  # paid, but not under the head that the light client believes yet
+        await self._mark(region, epoch.number, "settled", settled_at=int(time.time()))
+        metrics.roots.labels(str(region), "settled").inc()
+        log.info("settlement.settled", region=region, epoch=epoch.number, claims=len(due or []))
+
+    async def _pay(self, region: int, epoch: Any) -> list[tuple[str, int]] | None:
+        """Claim for every payout that is due; None while one is not mined."""
         tree, sums = await self.tree(region, epoch.number)
         due = [(p, w) for p, w in sorted(sums.items()) if await self._chain.claimed(region, p) < w]
         for at in range(0, len(due), CLAIM_BATCH):
-            claims = [
-                (payout, wei, tree.proof(leaf(bytes.fromhex(payout[2:]), wei)))
-                for payout, wei in due[at : at + CLAIM_BATCH]
-            ]
+            batch = due[at : at + CLAIM_BATCH]
+            claims = [(p, wei, tree.proof(leaf(bytes.fromhex(p[2:]), wei))) for p, wei in batch]
             purpose = f"claim:{region}:{epoch.number}:{due[at][0]}"
             hash = await self._chain.claim_many(purpose, region, claims)
             if await self._chain.outcome(hash, _OUTCOME_SECONDS) is not True:
-                return
-        await self._chain.settled()
-        await self._mark(region, epoch.number, "settled", settled_at=int(time.time()))
-        metrics.roots.labels(str(region), "settled").inc()
-        log.info("settlement.settled", region=region, epoch=epoch.number, claims=len(due))
+                return None
+        return due
 
     async def tree(self, region: int, number: int) -> tuple[Tree, dict[str, int]]:
         """The tree of an epoch and its leaves (payout -> cumulative wei). Raises KeyError when they are pruned."""
@@ -330,7 +340,7 @@ class Settlement:
             self._trees = kept | {(region, number): cached}
         return cached
 
-    # --- mint keys and withdrawals ---
+    # --- mint keys, withdrawals ---
 
     async def _publish_keys(self) -> None:
         """Commit the keys that issue now on chain, so that a buyer can see that all buyers get the same."""

@@ -11,6 +11,7 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 from schemathesis.core.result import Ok
 
+from bwgateway.api import bodies
 from tests.gateway.rig import Rig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -51,3 +52,27 @@ def test_the_document_has_examples_and_problems(rig: Rig) -> None:
     for name in ("Issue", "Open", "Redeem", "Descriptor", "Register"):
         properties = document["components"]["schemas"][name]["properties"]
         assert all("examples" in p or "items" in p or "pattern" in p for p in properties.values()), name
+
+
+def test_every_body_has_a_whole_example_that_holds(rig: Rig) -> None:
+    document = rig.get("/openapi.json")
+    seen = Counter[str]()
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            if "requestBody" in operation:
+                content = operation["requestBody"]["content"]["application/json"]
+                name = content["schema"]["$ref"].rsplit("/", 1)[1]
+                getattr(bodies, name).model_validate(content["example"])
+                seen["request"] += 1
+                answer = rig.post(path, content["example"])  # well-formed: refused for what it says, not for its form
+                assert answer.status_code < 500 and answer.json()["code"] != "invalid", (path, answer.text)
+            good = operation["responses"]["200"].get("content", {}).get("application/json")
+            if good and good.get("schema", {}).get("$ref"):
+                name = good["schema"]["$ref"].rsplit("/", 1)[1]
+                getattr(bodies, name).model_validate(good["example"])
+                seen["answer"] += 1
+            for status in ("422", "429", "503"):
+                problem = operation["responses"][status]["content"]["application/problem+json"]
+                assert bodies.Problem.model_validate(problem["example"]).status == int(status), path
+                seen["problem"] += 1
+    assert seen["request"] >= 9 and seen["answer"] >= 15 and seen["problem"] >= 60

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bwgateway import __version__, metrics
-from bwgateway.api import bodies, dashboard, directory, ledger, owner, payment, register, service
+from bwgateway.api import bodies, dashboard, directory, examples, ledger, owner, payment, register, service
 from bwgateway.chain.answers import ChainError
 from bwgateway.gateway import Gateway
 from bwgateway.limits import Limits
@@ -48,6 +48,12 @@ def create(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ChainError, _chain)
+    plain = app.openapi
+
+    def with_examples() -> dict[str, Any]:
+        return app.openapi_schema or examples.fill(plain())
+
+    app.openapi = with_examples  # type: ignore[method-assign]
     app.add_middleware(Observe, limits=gateway.limits, secure=bool(gateway.settings.tls.certificate))
     return app
 

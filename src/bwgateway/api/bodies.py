@@ -298,7 +298,7 @@ class Register(Body):
     stake: Wei
     deadline: Time
     sig: Hex65
-    permit_sig: Annotated[str, Field(pattern="^([0-9a-f]{130})?$", max_length=130)]
+    permit_sig: Annotated[str, Field(pattern="^([0-9a-f]{130})?$", max_length=130, examples=["5a" * 65])]
 
 
 class Decision(Body):

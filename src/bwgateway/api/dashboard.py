@@ -18,7 +18,7 @@ from bwgateway.problems import Problem
 
 router = APIRouter()
 WEB = Path(__file__).resolve().parents[1] / "web"
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
 _HEADERS = {
     "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'",  # uPlot sets styles
     "x-content-type-options": "nosniff",
@@ -30,7 +30,7 @@ _HEADERS = {
 def _file(name: str) -> Path | None:
     """A file of the dashboard: ours, or uPlot's out of npm's folder."""
     own = WEB / name
-    if name in ("style.css", "dashboard.js", "index.html"):
+    if name in ("style.css", "dashboard.js", "index.html", "icon.svg"):
         return own
     if name in ("uPlot.iife.min.js", "uPlot.min.css"):
         for root in [Path.cwd(), *WEB.parents]:

@@ -24,22 +24,46 @@ function element(tag, text, className) {
 
 function row(cells) {
   const tr = element('tr');
-  for (const [text, className] of cells) tr.append(element('td', text, className));
+  for (const [content, className] of cells) {
+    const td = element('td', undefined, className);
+    td.append(content);
+    tr.append(td);
+  }
   return tr;
+}
+
+/** A router's id, short; all of it in its title, and a click looks it up. */
+function routerCell(id) {
+  const button = element('button', `${id.slice(0, 12)}…`, 'link');
+  button.type = 'button';
+  button.title = id;
+  button.addEventListener('click', () => {
+    $('id').value = id;
+    $('search').requestSubmit();
+    $('search').scrollIntoView({ behavior: 'smooth', block: 'nearest' });
+  });
+  return button;
 }
 
 function facts(list, pairs) {
   list.replaceChildren(...pairs.flatMap(([name, value, className]) => [element('dt', name), element('dd', value, className)]));
 }
 
-/** A descriptor's fields (docs/protocol.md section 5). */
-function parse(hex) {
-  const bytes = new Uint8Array(hex.match(/../g).map((b) => parseInt(b, 16)));
-  const view = new DataView(bytes.buffer);
-  return {
-    id: hex.slice(2, 66), region: view.getUint16(121, true), exit: (view.getUint16(123, true) & 1) === 1,
-    kbps: view.getUint32(125, true), until: view.getUint32(145, true),
-  };
+function ago(time) {
+  const seconds = Math.max(0, Math.round(Date.now() / 1000 - time));
+  if (seconds < 120) return `${seconds} s ago`;
+  return seconds < 7200 ? `${Math.round(seconds / 60)} min ago` : `${Math.round(seconds / 3600)} h ago`;
+}
+
+/** What BandwidthProof's verdicts say, for people. */
+const REASONS = {
+  good: 'good', slow: 'slow: below 90 % of its claim', unreachable: 'unreachable', busy: 'busy: household',
+  corrupt: 'corrupt: wrong bytes', inconclusive: 'inconclusive: too few agree',
+};
+const STANDINGS = ['good standing', 'under suspicion', 'suspended'];
+
+function verdict(a) {
+  return [REASONS[a.reason] || a.reason, a.reason];
 }
 
 async function get(path) {
@@ -49,16 +73,24 @@ async function get(path) {
   return body;
 }
 
-function draw(id, data, label, unit) {
+function draw(id, data, label, unit, fresh) {
   const box = $(id);
-  if (!data[0].length) return;
+  if (fresh && charts[id]) {
+    charts[id].destroy();
+    delete charts[id];
+  }
+  if (!data[0].length) {
+    box.dataset.empty = 'no data yet';
+    return;
+  }
+  delete box.dataset.empty;
   if (charts[id]) {
     charts[id].setData(data);
     return;
   }
   const axis = { stroke: style('--dim'), grid: { stroke: style('--line'), width: 1 }, ticks: { stroke: style('--line') } };
   charts[id] = new uPlot({
-    width: box.clientWidth, height: 220, scales: { x: { time: id === 'price' } },
+    width: box.clientWidth, height: 220, padding: [12, 12, 0, 0], scales: { x: { time: id === 'price' } },
     series: [{ label: id === 'price' ? 'time' : 'tokens' }, { label, stroke: style('--accent'), width: 2, value: (_, v) => (v === null ? '–' : `${v.toPrecision(6)} ${unit}`) }],
     axes: [axis, { ...axis, size: 70 }],
   }, data, box);
@@ -76,31 +108,62 @@ function depth(bwt, token) {
   return [amounts, prices];
 }
 
+let chosen = 0;
+let latest = null;
+
 function showRegions(overview) {
+  latest = overview;
+  const shown = overview.regions.find((r) => r.region === chosen) || overview.regions[0];
   $('regions').replaceChildren(...overview.regions.map((r) => {
-    const card = element('div', undefined, 'region');
-    card.append(element('small', `Region ${r.region}`), element('b', `${r.relays} routers`),
-      element('div', `${rate(r.capacity_kbps)} offered`), element('div', `${tokens(r.price_wei)} BWT for 1 GiB·hop`));
+    const card = element('button', undefined, 'region');
+    card.type = 'button';
+    card.setAttribute('aria-pressed', String(r === shown));
+    card.append(element('small', `Region ${r.region}`), element('b', `${r.relays} ${r.relays === 1 ? 'router' : 'routers'}`),
+      element('span', `${rate(r.capacity_kbps)} offered`), element('span', `${tokens(r.price_wei)} BWT for 1 GiB·hop`));
+    card.addEventListener('click', () => {
+      chosen = r.region;
+      showRegions(latest);
+      showCharts(r, true);
+    });
     return card;
   }));
-  const first = overview.regions[0];
-  if (!first) return;
-  $('price-now').textContent = `region ${first.region}: ${tokens(first.price_wei, 6)} BWT`;
-  draw('price', [first.history.map((p) => p.time), first.history.map((p) => Number(p.price_wei) / 1e18)], 'price', 'BWT');
-  draw('depth', depth(first.bwt_wei, first.token_wei), 'mean price', 'BWT');
+  if (shown) showCharts(shown, false);
+}
+
+function showCharts(r, fresh) {
+  $('price-now').textContent = `region ${r.region}: ${tokens(r.price_wei, 6)} BWT`;
+  draw('price', [r.history.map((p) => p.time), r.history.map((p) => Number(p.price_wei) / 1e18)], 'price', 'BWT', fresh);
+  draw('depth', depth(r.bwt_wei, r.token_wei), 'mean price', 'BWT', fresh);
+}
+
+function showAudits(audits) {
+  $('audits').replaceChildren(...audits.slice(0, 20).map((a) => row([
+    [a.epoch], [routerCell(a.relay), 'id'], verdict(a), [a.kbps ? rate(a.kbps) : '–'], [`${a.votes} of ${a.reveals}`],
+    [STANDINGS[a.strikes] || a.strikes, ['active', 'posted', 'suspended'][a.strikes]],
+  ])));
+}
+
+function showOwnAudits(audits) {
+  $('router-audits').hidden = !audits.length;
+  $('own-audits').replaceChildren(...audits.map((a) => row([
+    [a.epoch], verdict(a), [a.kbps ? rate(a.kbps) : '–'], [a.latency_ms === null ? '–' : `${a.latency_ms} ms`],
+    [a.loss_bps === null ? '–' : `${(a.loss_bps / 100).toFixed(2)} %`], [`${a.votes} of ${a.reveals}`],
+  ])));
 }
 
 async function refresh() {
   try {
-    const [overview, directory, epochs] = await Promise.all([get('/v1/overview'), get('/v1/directory'), get('/v1/epochs')]);
+    const [overview, listed, epochs, audits] = await Promise.all(
+      [get('/v1/overview'), get('/v1/relays'), get('/v1/epochs'), get('/v1/audits')]);
     showRegions(overview);
-    const relays = directory.descriptors.map(parse);
-    $('count').textContent = relays.length;
-    $('relays').replaceChildren(...relays.map((r) => row([
-      [r.id, 'id'], [r.region], [rate(r.kbps)], [r.exit ? 'yes' : 'no'], [new Date(r.until * 1000).toLocaleString()],
+    showAudits(audits.audits);
+    $('count').textContent = listed.count;
+    $('relays').replaceChildren(...listed.relays.slice(0, 200).map((r) => row([
+      [routerCell(r.relay), 'id'], [r.region], [rate(r.rate_kbps)], [r.audited_kbps ? rate(r.audited_kbps) : '–'], [r.class],
+      [r.audited_kbps ? `${(r.score / 100).toFixed(1)} %` : '–'], [r.exit ? 'yes' : 'no'], [ago(r.seen_at)],
     ])));
     $('epochs').replaceChildren(...epochs.epochs.slice(0, 20).map((e) => row([
-      [e.number], [e.region], [e.state, e.state], [tokens(e.total_wei, 6)], [e.root.slice(0, 16) || '–', 'id'],
+      [e.number], [e.region], [e.state, e.state], [ago(e.closed_at)], [tokens(e.total_wei, 6)], [e.root.slice(0, 16) || '–', 'id'],
     ])));
     $('state').textContent = `block ${overview.block}, epoch ${overview.epoch.number}`;
     $('state').className = '';
@@ -117,26 +180,33 @@ async function search(event) {
   try {
     if (!/^[0-9a-f]{4,64}$/.test(id)) throw new Error('a router id has 64 hex digits; give four of them at least');
     if (id.length < 64) {
-      const known = (await get('/v1/directory')).descriptors.map(parse).find((r) => r.id.startsWith(id));
-      if (!known) throw new Error('no live router begins like that; give the whole id');
-      id = known.id;
+      const known = await get(`/v1/relays?id=${id}`);
+      if (!known.count) throw new Error('no live router begins like that; give the whole id');
+      if (known.count > 1) throw new Error(`${known.count} live routers begin like that; give more of the id`);
+      id = known.relays[0].relay;
     }
     const stake = await get(`/v1/stake/${id}`);
     if (stake.state === 'none') throw new Error('not registered');
-    const earned = await get(`/v1/earnings/${id}`);
+    const [earned, judged] = await Promise.all([get(`/v1/earnings/${id}`), get(`/v1/audits/${id}`)]);
     facts(list, [
       ['id', id], ['state', stake.state, stake.state], ['region', stake.region], ['claimed rate', rate(stake.rate_kbps)],
       ['stake', `${tokens(stake.stake)} BWT`], ['carried', `${earned.units} units of 64 KiB`],
       ['earned', tokens(earned.cumulative_wei, 9)], ['paid', `${tokens(earned.claimed_wei, 9)} to ${earned.payout}`],
     ]);
+    showOwnAudits(judged.audits);
   } catch (error) {
     facts(list, [['', error.message, 'posted']]);
+    showOwnAudits([]);
   }
 }
 
 $('search').addEventListener('submit', search);
 window.addEventListener('resize', () => {
   for (const [id, chart] of Object.entries(charts)) chart.setSize({ width: $(id).clientWidth, height: 220 });
+});
+window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
+  const r = latest && (latest.regions.find((x) => x.region === chosen) || latest.regions[0]);
+  if (r) showCharts(r, true);  // the axes take their colours when they are made
 });
 refresh();
 setInterval(refresh, REFRESH_MS);
