@@ -58,8 +58,8 @@ class Purse:
         """Fill the stock now, with what earlier runs left over first; then keep it filled. Raises PurseError."""
         try:
             self.wallet.reclaim(self.settings.region)
-        except _REFUSALS as e:
-            raise PurseError(str(e)) from e
+        except _REFUSALS as e:  # no reason not to go on: it is asked for again at the next start
+            self._error = f"refund: {e}"
         self._stock.extend(self.wallet.store.unspent(self.settings.region))
         self._buy()
         self._thread = threading.Thread(target=self._refill, name="purse", daemon=True)
