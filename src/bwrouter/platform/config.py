@@ -3,7 +3,7 @@
 An unknown key refuses to start.
 """
 
-import json
+from . import strict
 
 # name: (type, default, least, most, what it is)
 SETTINGS = {
@@ -90,7 +90,7 @@ def load(path):
     """Settings from a JSON file. Raises ConfigError that names the file when it is missing or not a JSON object."""
     try:
         with open(path) as f:
-            given = json.loads(f.read())
+            given = strict.loads(f.read())
     except OSError as e:
         raise ConfigError("config file " + path + " cannot be read: " + str(e))
     except ValueError as e:

@@ -4,7 +4,7 @@ import json
 
 import requests
 
-from . import ffi, tls
+from . import ffi, strict, tls
 
 _ca_file = [""]
 
@@ -29,7 +29,7 @@ def request(method, url, body=None, timeout=10):
     try:
         r = requests.request(method, url, **options)
         try:
-            return r.status_code, json.loads(r.text)
+            return r.status_code, strict.loads(r.text)
         finally:
             r.close()
     except (OSError, ValueError, NotImplementedError, IndexError) as e:
