@@ -93,7 +93,9 @@ def test_a_changed_cap_does_not_restart_the_relay(tmp_path: Path) -> None:
 
     def data(cap: int, port: int) -> str:
         made.write("etc/config/bwrouter", uci % (cap, port))
-        return next(line for line in made.service("reload")[0].splitlines() if line.startswith("[set_param] [data]"))
+        relay = made.service("reload")[0].partition("[open_instance] [relay]\n")[2].partition("[close_instance]")[0]
+        assert "[file]" not in relay
+        return relay
 
     made = router(tmp_path, uci % (0, 51900))
     assert data(1000, 51900) == data(2000, 51900) != data(2000, 51901)
