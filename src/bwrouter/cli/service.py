@@ -1,7 +1,7 @@
 """`bwrouter agent` and `bwrouter relay`: the two processes, and what happens when one cannot run."""
 
 from ..agent import faults
-from ..platform import clock, config, process
+from ..platform import config, net, process
 from . import most, say
 
 # procd starts a process that ended anew after 5 s. One that cannot run waits first, so that a router whose
@@ -43,5 +43,12 @@ def run(name, work, words, options):
         text, code = "ended by " + repr(error), 1
     faults.write(run_dir, name, text)
     say(name + ": error: " + text + "; tried again in a minute")
-    clock.sleep_ms(1000 * HOLD_S)
+    hold()
     return code
+
+
+def hold():
+    """HOLD_S, or until SIGTERM, which must be read: see relay/relay.py."""
+    signals = process.Signals()
+    net.Poller([signals.fd]).wait(1000 * HOLD_S)
+    signals.close()
