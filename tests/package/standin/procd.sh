@@ -13,3 +13,6 @@ procd_add_validation() {
 	_record add_validation "$@"
 	"$@" ''
 }
+# What an instance says of itself is one line of JSON.
+procd_open_data() { json_init; }
+procd_close_data() { echo "data $(json_dump)" >>"$CALLS"; }
