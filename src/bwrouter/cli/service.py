@@ -2,7 +2,7 @@
 
 from ..agent import faults
 from ..platform import config, net, process
-from . import most, say
+from . import most, say, text_of
 
 # procd starts a process that ended anew after 5 s. One that cannot run waits first, so that a router whose
 # settings are wrong or whose flash is full spends its CPU on something better, and the log stays readable.
@@ -37,7 +37,7 @@ def run(name, work, words, options):
     except config.ConfigError as error:
         text, code = str(error), 2
     except OSError as error:
-        text, code = str(error), 1
+        text, code = text_of(error), 1
     except Exception as error:
         process.print_error(error)
         text, code = "ended by " + repr(error), 1
