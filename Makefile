@@ -134,7 +134,17 @@ ipk: $(VENV) $(MPY_CROSS) ## the router's packages, dist/*.ipk, the same bytes f
 apk: $(VENV) $(MPY_CROSS) ## the same as dist/*.apk, where apk-tools 3 is installed
 	@$(PYTHON) package/build --out dist --format apk
 
-NOT_YET := bench bench-shaper bench-router bench-audit qemu
+ROUTER_PUMP := build/bench/router/libpump.so
+$(ROUTER_PUMP): bench/relay/pump.c bench/relay/pump.h bench/relay/cell_loop.c bench/relay/cell_loop.h build/cross/mipsel/.done
+	@mkdir -p $(@D)
+	@build/cross/mipsel/bin/cc -O2 -Wall -Wextra -Werror -shared -fPIC -I build/cross/mipsel/prefix/include -o $@ $(filter %.c,$^) build/cross/mipsel/root/usr/lib/libsodium.so.23
+
+.PHONY: bench-router
+bench-router: $(VENV) build/micropython/mipsel/.done build/.debian-packages-guest $(ROUTER_PUMP) ## instructions of a MIPS router for one cell, beside C, in QEMU
+	@qemu/build.sh mipsel
+	@exec $(PYTHON) -m bench.router
+
+NOT_YET := bench bench-shaper bench-audit qemu
 .PHONY: $(NOT_YET)
 $(NOT_YET):
 	@echo "make $@: not there yet" >&2; exit 1

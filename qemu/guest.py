@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -30,15 +31,22 @@ class GuestError(Exception):
 
 
 class Guest:
-    """One guest with `memory_mb` of RAM and the `extra` files (path in the guest -> path here) in its initrd.
+    """One guest with `memory_mb` of RAM and the `extra` files (path in the guest -> path here) in its initrd; `options`
+    go to QEMU as they are.
 
     Use as a context manager: leaving it ends QEMU and removes its files.
     """
 
     def __init__(
-        self, arch: str, memory_mb: int = 128, extra: dict[str, Path] | None = None, boot_s: float = 120
+        self,
+        arch: str,
+        memory_mb: int = 128,
+        extra: dict[str, Path] | None = None,
+        boot_s: float = 120,
+        options: Sequence[str] = (),
     ) -> None:
         self.arch, self.memory_mb, self.extra, self.boot_s = arch, memory_mb, extra or {}, boot_s
+        self.options = options
         self._ids = itertools.count(1)
         self._buffer = b""
 
@@ -61,7 +69,7 @@ class Guest:
         initrd.write_bytes((image / "initrd").read_bytes() + self._extra_archive())
         # A Unix socket's path has at most 107 bytes: bind it by a relative one.
         port = "socket,id=ctl,path=ctl,server=on,wait=off"
-        command = [*command, "-m", str(self.memory_mb), "-nodefaults", "-display", "none", "-no-reboot"]
+        command = [*command, *self.options, "-m", str(self.memory_mb), "-nodefaults", "-display", "none", "-no-reboot"]
         command += ["-kernel", str(image / "vmlinuz"), "-initrd", "initrd", "-device", "virtio-rng-pci"]
         command += ["-serial", "file:console", "-chardev", port]
         if control.startswith("ttyS"):

@@ -85,7 +85,7 @@ musl() {
   env "${tools[@]}" CFLAGS=-Os LDFLAGS=-s LIBCC="$PWD/rt/libcompiler_rt.a" \
     ./configure --target="$host" --prefix="$PWD/install" --syslibdir="$PWD/install" --disable-wrapper
   make -j"$jobs" lib/libc.so
-  nm -D lib/libc.so | grep -qw memmove
+  nm -D lib/libc.so | grep -w memmove
   install -m 755 lib/libc.so "$cross/root/lib/libc.so"
   ln -s libc.so "$cross/root/lib/$loader"
 }

@@ -11,7 +11,7 @@ from bwrouter.platform import arena, ffi, mmsg, net, sodium
 from bwrouter.platform.sodium import SHORTHASH, CryptoError
 from bwrouter.wire import address, cell, handshake, noise
 from bwrouter.wire import sizes as S
-from bwrouter.wire.descriptor import Descriptor
+from bwrouter.wire.descriptor import Descriptor, worker
 from bwrouter.wire.replay import Windows
 
 from .meter import HopMeter, TicketSource
@@ -38,6 +38,14 @@ def _blocks() -> arena.Pool:
     return _POOL[0]
 
 
+def _ephemeral(hop: Hop) -> bytes:
+    """A fresh X25519 secret whose public key, the head of the Noise message, belongs to the hop's worker."""
+    while True:
+        secret = os.urandom(32)
+        if worker(sodium.x25519_public(secret), hop.descriptor.workers) == hop.worker:
+            return secret
+
+
 class CircuitError(RuntimeError):
     """The circuit could not be built or has failed; `hop` is the index of the hop concerned."""
 
@@ -60,12 +68,14 @@ class Hop:
     initiator: noise.Initiator | None = None
     ready: bool = False
 
+    worker: int = 0  # which of the relay's processes
+
     @property
     def endpoint(self) -> tuple[str, int]:
         d = self.descriptor
         if d.port4 and not address.refused(d.v4):
-            return net.ip_text(d.v4), d.port4
-        return net.ip_text(d.v6), d.port6
+            return net.ip_text(d.v4), d.port4 + self.worker
+        return net.ip_text(d.v6), d.port6 + self.worker
 
 
 @dataclass
@@ -88,7 +98,11 @@ class Circuit:
     Arena block: 64 bytes of keys a hop, then link MAC keys, first hop's obfuscation key, its address, a MAC to compare.
     """
 
-    def __init__(self, path: list[Descriptor], source: TicketSource, own_obf: bytes, priority: int = 0):
+    def __init__(
+        self, path: list[Descriptor], source: TicketSource, own_obf: bytes, priority: int = 0,
+        exit_worker: int | None = None,
+    ):  # fmt: skip
+        """`exit_worker`: the process of the last hop that has the session; any where it is None."""
         labels = list(range(1, 8))
         secrets.SystemRandom().shuffle(labels)
         self.own_obf = own_obf
@@ -101,6 +115,11 @@ class Circuit:
                 self.block + 64 * i + 32, _windows().take_one())
             for i, d in enumerate(path)
         ]  # fmt: skip
+        for hop in self.hops:
+            hop.worker = secrets.randbelow(hop.descriptor.workers)
+        last = self.hops[-1]
+        if exit_worker is not None and exit_worker < last.descriptor.workers:
+            last.worker = exit_worker
         first = self.hops[0]
         self.mac_backward = self.block + 528
         self.obf = self.block + 544
@@ -135,8 +154,9 @@ class Circuit:
     @property
     def stale(self) -> bool:
         """Keys and counters are renewed long before they must be; tickets before their bitmap is full."""
-        old = time.monotonic() - self.born > AGE_SECONDS or self.sent > S.COUNTER_LIMIT // 2
-        return old or any(len(h.meter.tickets) >= TICKETS_MOST for h in self.hops)
+        windows, most = _windows().u32, S.COUNTER_LIMIT // 2
+        old = time.monotonic() - self.born > AGE_SECONDS or self.sent > most
+        return old or any(windows[h.window] > most or len(h.meter.tickets) >= TICKETS_MOST for h in self.hops)
 
     @property
     def settled(self) -> bool:
@@ -145,7 +165,7 @@ class Circuit:
 
     def _message1(self, i: int, reply_obf: bytes) -> bytes:
         hop = self.hops[i]
-        hop.initiator = noise.Initiator(hop.descriptor.static)
+        hop.initiator = noise.Initiator(hop.descriptor.static, ephemeral=_ephemeral(hop))
         payload = handshake.payload1(hop.origin, hop.link_key, reply_obf, int(time.time()), self.priority)
         return bytes(hop.initiator.write(payload))
 
@@ -179,6 +199,8 @@ class Circuit:
             return False
         try:
             kind, value = handshake.parse_reply(handshake.unmask_body(packet, self.own_obf))
+            if kind == "refused":
+                self.error = CircuitError(0, S.ERRORS.get(value, f"error {value}"))
             if kind != "created":
                 return False
             self._finish(0, value)

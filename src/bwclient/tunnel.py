@@ -106,7 +106,9 @@ class Tunnel:
 
     def _open(self, path: list[Descriptor]) -> Circuit:
         """A circuit with all its hops ready and paid. Raises CircuitError."""
-        c = Circuit(path, self.source, self.obf_key, self.priority)
+        last = self.circuit.hops[-1] if self.circuit is not None else None
+        same = last is not None and last.descriptor.relay == path[-1].relay
+        c = Circuit(path, self.source, self.obf_key, self.priority, last.worker if last is not None and same else None)
         self._circuits[c.cid_words] = c
         if self.circuit is None:
             self.circuit = c  # shown by `status` while it is being built

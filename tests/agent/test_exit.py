@@ -71,6 +71,9 @@ def namespaces() -> Iterator[None]:
     try:
         for line in SETUP.strip().splitlines():
             subprocess.run(["ip", *line.split()], check=True, timeout=20)
+        # A new namespace takes this over from the machine.
+        forward = ["sysctl", "-qw", "net.ipv4.ip_forward=0"]
+        subprocess.run(["ip", "netns", "exec", ROUTER, *forward], check=True, timeout=20)
         yield
     finally:
         for ns in (ROUTER, WORLD, LAN):

@@ -283,21 +283,21 @@ class Foothold:
         hop, command, size = self.circuit.open(v, len(packet))
         return hop, command, bytes(ffi.peek(v.address + 24, size))
 
-    def arrived(self, packet: bytes) -> bool:
-        """A cell at the sink, header in the clear: whether it is one that may come, for the first time."""
+    def arrived(self, packet: bytes) -> str:
+        """A cell at the sink, header in the clear: empty if it is one that may come, for the first time; else why not."""
         assert self.link is not None
         if packet[:8] != self.link.own_cid:
-            return False
+            return "another circuit id"
         v = scratch()
         ffi.poke(v.address, packet)
         n = len(packet)
         if not cell.open_layer(v.address, n, v.d, self.circuit.hops[1].k_forward, cell.FORWARD):
-            return False
+            return f"counter {v.d[2]} does not open"
         payload = bytes(ffi.peek(v.address + 24, n - 17 - 24))
         if self.allowed.get(payload) is not False:
-            return False
+            return f"counter {v.d[2]} " + ("came twice" if payload in self.allowed else "was never to come")
         self.allowed[payload] = True
-        return True
+        return ""
 
     def close(self) -> None:
         self.circuit.close()

@@ -23,6 +23,7 @@ from bwrouter.platform import ffi, net, sodium
 from bwrouter.relay import circuit as C
 from bwrouter.relay import credit, setup
 from bwrouter.relay import exit as exits
+from bwrouter.relay.rules import Rules
 from bwrouter.wire import address, handshake, noise, replay
 from bwrouter.wire import descriptor as D
 from bwrouter.wire import sizes as S
@@ -118,7 +119,10 @@ def target_reply(data: bytes) -> None:
     packet = head + sodium.shorthash(handshake.backward_mac_key(key), head) + data[8:]
     try:
         value = s.on_reply(c, packet) if len(packet) >= 41 else None
-        assert value is None or (len(value) == S.NOISE2 and c.next == C.NEXT_READY)
+        kind, said = value or ("", b"")
+        assert kind in ("", "created", "refused")
+        assert kind != "created" or (len(said) == S.NOISE2 and c.next == C.NEXT_READY)
+        assert kind != "refused" or (c.next == C.NEXT_NONE and not s.pending)
         s.on_stray(data, _OBF)
     finally:
         s.forget(c)
@@ -192,7 +196,7 @@ def _exit(count: Callable[[str], None] = lambda name: None) -> exits.Exit:
         _PIPE.extend(socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
         for s in _PIPE:
             s.setblocking(False)
-    return exits.Exit(_PIPE[0].fileno(), [(b"\xc6\x12\x09\x01", 32)], count, most=4)
+    return exits.Exit(_PIPE[0].fileno(), Rules([(b"\xc6\x12\x09\x01", 32)]), count, most=4)
 
 
 class _Walker:
@@ -226,7 +230,7 @@ def target_inner(data: bytes) -> None:
     four = out[0] >> 4 == 4
     assert out[12:16] == session.v4 if four else out[8:24] == session.v6
     dst = out[16:20] if four else out[24:40]
-    assert not address.refused(dst, e.own)
+    assert not address.refused(dst, e.rules.own)
     assert len(out) == (int.from_bytes(out[2:4], "big") if four else 40 + int.from_bytes(out[4:6], "big"))
 
 

@@ -246,10 +246,11 @@ class World:
         by_cid = {f.link.own_cid: f for f in self.footholds if f.link}
         for packet in self.sink.serve():
             f = by_cid.get(packet[:8])
-            if f is not None and f.arrived(packet):
-                self.delivered += 1
+            wrong = "to no circuit" if f is None else f.arrived(packet)
+            if wrong:
+                self.forwarded[f"{name} forward: {wrong}"] += 1
             else:
-                self.forwarded[name + " forward"] += 1
+                self.delivered += 1
         for client in self.clients:
             circuits = {f.circuit.cid: f for f in self.footholds if f.client is client}
             for raw, _ in client.take():

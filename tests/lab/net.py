@@ -134,17 +134,22 @@ def run_in(ns: str, argv: list[str], *, text: str | None = None, timeout: float 
 
 
 def no_segmentation(ns: str, ifname: str) -> None:
-    """What crosses the link has wire size: no packet bigger than the MTU, as on a cable."""
+    """`wire_size` for a link of namespace `ns`."""
     with inside(ns):
-        card = IoctlEthtool(ifname)
-        try:
-            features = card.get_features()
-            for name in SEGMENTATION:
-                if features.is_available(name):
-                    features.set_value(name, False)
-            card.set_features(features)
-        finally:
-            card.close()
+        wire_size(ifname)
+
+
+def wire_size(ifname: str) -> None:
+    """What crosses the link has wire size: no packet bigger than the MTU, as on a cable."""
+    card = IoctlEthtool(ifname)
+    try:
+        features = card.get_features()
+        for name in SEGMENTATION:
+            if features.is_available(name):
+                features.set_value(name, False)
+        card.set_features(features)
+    finally:
+        card.close()
 
 
 class Lab:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from bwclient.tunnel import Tunnel
-from bwrouter.platform import ffi, net, sodium
+from bwrouter.agent import policy
+from bwrouter.platform import config, ffi, net, sodium
 from bwrouter.wire import descriptor as D
 
 ROOT = Path(__file__).parents[2]
@@ -76,20 +77,23 @@ class RelayProcess:
     def __init__(self, scene: Scene, number: int, runtime: str, exit: bool, **settings: Any):
         self.scene = scene
         self.ip = f"198.18.9.{number}"
-        self.port = 52000 + number
+        self.port = 52000 + 16 * number
         self.exit = exit
         self.accept: bool | None = True
         self.rate_kbps = 1_000_000
-        self.stats: dict[str, Any] = {}
+        self.workers = int(settings.get("workers", "1"))
+        self.stats: dict[str, Any] = {}  # of the worker that spoke last
+        self.by_worker: dict[int, dict[str, Any]] = {}
+        self.hellos: list[int] = []  # workers that asked for keys
         self.redeemed: dict[str, int] = {}
         self.static, self.obf = os.urandom(32), os.urandom(32)
         self.id, self.secret = sodium.ed25519_keypair(os.urandom(32))
         self.run_dir = scene.folder / f"relay{number}"
         self.run_dir.mkdir()
-        config = {"listen_port": self.port, "run_dir": str(self.run_dir), **settings}
-        (self.run_dir / "config.json").write_text(json.dumps(config))
+        settings_file = {"listen_port": self.port, "run_dir": str(self.run_dir), **settings}
+        (self.run_dir / "config.json").write_text(json.dumps(settings_file))
         self.socket = net.UnixDatagram(str(self.run_dir / "agent.sock"))
-        self.tun = scene.exit_tun() if exit else -1
+        self.tuns = [scene.exit_tun(i, self.workers) if exit else -1 for i in range(self.workers)]
         argv = [MICROPYTHON, "-X", "heapsize=2m"] if runtime == "micropython" else [sys.executable]
         path = str(ROOT / "src")
         self.process = subprocess.Popen(
@@ -101,14 +105,15 @@ class RelayProcess:
         """The relay's descriptor, endorsed by the scene's gateway; `fields` override what it says."""
         d = D.Descriptor(
             self.id, sodium.x25519_public(self.static), self.obf, net.ip_bytes(self.ip), self.port,
-            flags=D.EXIT if self.exit else 0, rate=40000, until=int(time.time()) + 3600,
+            flags=D.flags(self.exit, self.workers), rate=40000, until=int(time.time()) + 3600,
         )  # fmt: skip
         for name, value in fields.items():
             setattr(d, name, value)
         return D.parse(D.endorse(d.sign(self.secret), self.scene.gateway_key, self.scene.gateway_secret))
 
-    def _send(self, message: dict[str, Any], fd: int = -1) -> None:
-        self.socket.send(str(self.run_dir / "relay.sock"), json.dumps(message).encode(), fd)
+    def _send(self, message: dict[str, Any], fd: int = -1, worker: int = 0) -> None:
+        path = config.relay_socket(str(self.run_dir), worker)
+        self.socket.send(path, json.dumps(message).encode(), fd)
 
     def verdict(self, message: dict[str, Any]) -> bool | None:
         """What the gateway says of the ticket in an `open` message."""
@@ -121,20 +126,24 @@ class RelayProcess:
             if text is None:
                 break
             m = json.loads(text)
+            worker = m.get("worker", 0)
             if m["t"] == "hello" and not m["ready"]:
+                self.hellos.append(worker)
                 self._send(
                     {"t": "hello", "static": self.static.hex(), "obf": self.obf.hex(), "lan": ["192.168.1.0/24"],
-                     "gateway_keys": [self.scene.gateway_key.hex()], "own_v4": self.ip, "exit": self.exit}, self.tun,
+                     "gateway_keys": [self.scene.gateway_key.hex()], "own_v4": self.ip, "exit": self.exit},
+                    self.tuns[worker], worker,
                 )  # fmt: skip
             elif m["t"] == "open" and self.verdict(m) is not None:
                 ok = self.verdict(m)
-                self._send({"t": "opened", "id": m["id"], "ok": ok, "units": m["units"], "code": "forged"})
+                self._send({"t": "opened", "id": m["id"], "ok": ok, "units": m["units"], "code": "forged"}, -1, worker)
             elif m["t"] == "meter":
                 self.redeemed[m["id"]] = m["index"]
-                self._send({"t": "redeemed", "id": m["id"], "index": m["index"]})
+                self._send({"t": "redeemed", "id": m["id"], "index": m["index"]}, -1, worker)
             elif m["t"] == "stats":
-                self.stats = m
-        self._send({"t": "rate", "kbps": self.rate_kbps, "reason": "test"})
+                self.stats = self.by_worker[worker] = m
+        for worker in range(self.workers):
+            self._send({"t": "rate", "kbps": self.rate_kbps, "reason": "test"}, -1, worker)
 
     def fresh_stats(self) -> dict[str, Any]:
         """Counters that were sent after this call."""
@@ -149,8 +158,9 @@ class RelayProcess:
         self.process.kill()
         self.process.wait()
         self.socket.close()
-        if self.tun >= 0:
-            net.close(self.tun)
+        for tun in self.tuns:
+            if tun >= 0:
+                net.close(tun)
 
 
 class Scene:
@@ -162,9 +172,11 @@ class Scene:
         self._stop = False
         self.relays: list[RelayProcess] = []
 
-    def exit_tun(self) -> int:
-        fd: int = net.open_tun("bwexit0")
-        for command in ("ip addr add 10.213.0.1/16 dev bwexit0", "ip link set bwexit0 mtu 1368 up"):
+    def exit_tun(self, worker: int = 0, workers: int = 1) -> int:
+        name = policy.tun({"exit_tun": "bwexit0"}, worker)
+        fd: int = net.open_tun(name)
+        here4, _ = policy.own_addresses(worker, workers)
+        for command in (f"ip addr add {here4} dev {name}", f"ip link set {name} mtu 1368 up"):
             subprocess.run(command.split(), check=True)
         return fd
 

@@ -229,11 +229,32 @@ def test_full_table_refuses_new_and_keeps_old():
         for t in kept:
             t.build(scene.path())
         late = Tunnel(Source())
-        with pytest.raises(CircuitError, match="no answer"):
+        start = time.monotonic()
+        with pytest.raises(CircuitError, match="hop 1: table full"):
             late.build(scene.path())
+        assert time.monotonic() - start < 1
         assert scene.relays[0].fresh_stats()["drops"]["table-full"] >= 1
         pipe = Pipe(kept[0])
         pipe.near.send(echo_request(kept[0].inner_v4, "198.18.9.7", 1))
         assert len(pipe.read(kept[0])) == 1
         for t in [*kept, late]:
+            t.close(patience=0.2)
+
+
+def test_an_extend_to_a_full_table_is_told_so():
+    with Scene(count=2, max_circuits=2) as scene:
+        first, last = scene.path()
+        kept = [Tunnel(Source()) for _ in range(2)]
+        for t in kept:
+            t.build([last])
+        late = Tunnel(Source())
+        start = time.monotonic()
+        with pytest.raises(CircuitError, match="hop 1: table full"):
+            late.build([first, last])
+        assert time.monotonic() - start < 1
+        assert scene.relays[0].fresh_stats()["drops"]["extend-5"] == 1
+        # Once there is room, the same first hop extends to it.
+        kept[0].close(patience=0.2)
+        late.build([first, last])
+        for t in (kept[1], late):
             t.close(patience=0.2)

@@ -9,6 +9,7 @@ from ..platform.ffi import RUNTIME
 from . import faults, gateways, keys, publish, rate, status
 from .exit import Exit
 from .log import Log
+from .relays import Relays
 from .tickets import Book
 from .worker import Worker
 
@@ -34,14 +35,11 @@ class Agent:
         self.keys = keys.load(settings["state_dir"])
         self.signals = process.Signals()
         self.socket = net.UnixDatagram(settings["run_dir"] + "/agent.sock")
-        self.relay_path = settings["run_dir"] + "/relay.sock"
+        self.relays = Relays(settings["run_dir"], config.workers(settings))
         self.book = Book(settings["run_dir"], settings["state_dir"])
         self.household = rate.Household(settings)
         self.allowed = rate.LEAST_KBPS
         self.reason = "starting"
-        self.relay_hello = None
-        self.relay_stats = None
-        self.relay_at = None
         self.gateway_state = {}
         self.exit = Exit(settings, self.log) if settings["exit"] else None
         self.child = None
@@ -59,7 +57,8 @@ class Agent:
         self._spawn()
         if self.exit is not None:
             self.exit.open()
-        self.hello()
+        for worker in range(self.relays.count):
+            self.hello(worker)
         self._tick = self._second = clock.ms()
         short = 0
         try:
@@ -115,25 +114,34 @@ class Agent:
         wan = self._wan_bytes()
         household = self.household.tick(clock.ms(), wan)
         self.allowed, self.reason = rate.step(self.settings, self.allowed, household)
-        self.tell({"t": "rate", "kbps": self.allowed, "reason": self.reason})
+        self.tell_rate()
 
-    def on_sent(self, message):
+    def tell_rate(self):
+        """Each relay process gets its part of what is allowed."""
+        parts = self.relays.split(self.allowed)
+        for worker in range(self.relays.count):
+            self.tell({"t": "rate", "kbps": parts[worker], "reason": self.reason}, worker)
+
+    def on_sent(self, message, worker):
         """The relay's answer to a rate: what it has sent so far. A household's burst lowers the rate at once."""
-        wan = self._wan_bytes()
-        household = self.household.own(clock.ms(), wan, self._own_bytes(message["bytes"], message["packets"]))
+        sent = self.relays.on_sent(worker, message)
+        if sent is None:
+            return
+        household = self.household.own(clock.ms(), self._wan_bytes(), self._own_bytes(*sent))
         if household is not None:
             lower, reason = rate.step(self.settings, self.allowed, household, self.household.full)
             if lower < self.allowed:
                 self.allowed, self.reason = lower, reason
-                self.tell({"t": "rate", "kbps": lower, "reason": reason})
+                self.tell_rate()
 
     def _own_bytes(self, sent, packets):
         """Bytes on the WAN's wire of `packets` datagrams with `sent` bytes in all, and of what the exit's TUN took."""
         own = sent + OVERHEAD * packets
         if self.exit is not None:
             # What leaves through the exit's TUN goes out of the WAN too, with an Ethernet header of its own.
-            base = "/sys/class/net/" + self.settings["exit_tun"] + "/statistics/rx_"
-            own += (_counter(base + "bytes") or 0) + 14 * (_counter(base + "packets") or 0)
+            for tun in self.exit.names:
+                base = "/sys/class/net/" + tun + "/statistics/rx_"
+                own += (_counter(base + "bytes") or 0) + 14 * (_counter(base + "packets") or 0)
         return own
 
     def every_second(self):
@@ -147,11 +155,16 @@ class Agent:
 
     # -- the relay -------------------------------------------------------------------
 
-    def tell(self, message):
-        return self.socket.send(self.relay_path, json.dumps(message).encode())
+    def tell(self, message, worker=0):
+        return self.socket.send(self.relays.paths[worker], json.dumps(message).encode())
 
-    def hello(self):
-        """Keys and rules for the relay, with the exit's TUN."""
+    def tell_all(self, message):
+        """For whichever relay process it concerns; the others know nothing of it and let it pass."""
+        for worker in range(self.relays.count):
+            self.tell(message, worker)
+
+    def hello(self, worker):
+        """Keys and rules for a relay process, with its TUN of the exit."""
         s = self.settings
         message = {
             "t": "hello",
@@ -163,8 +176,8 @@ class Agent:
             "lan": s["lan_prefixes"],
             "exit": self.exit is not None,
         }
-        fd = self.exit.fd if self.exit is not None else -1
-        return self.socket.send(self.relay_path, json.dumps(message).encode(), fd)
+        fd = self.exit.fds[worker] if self.exit is not None else -1
+        return self.socket.send(self.relays.paths[worker], json.dumps(message).encode(), fd)
 
     def read_relay(self):
         for _ in range(READ_MOST):
@@ -177,37 +190,36 @@ class Agent:
                 message = json.loads(text)
                 handler = _FROM_RELAY.get(message["t"])
                 if handler is not None:
-                    handler(self, message)
+                    handler(self, message, self.relays.number(message))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 self.log.change("relay message", str(error))
 
-    def on_hello(self, message):
-        self.relay_hello = message
-        self.relay_at = clock.ms()
+    def on_hello(self, message, worker):
+        self.relays.heard(worker)
         if not message["ready"]:
-            self.book.relay_restarted()
+            self.book.relay_restarted(worker if self.relays.count > 1 else None)
         if self.exit is not None and not message["exit"]:
             self.exit.open()
-        if not message["ready"] or (self.exit is not None and self.exit.fd >= 0 and not message["exit"]):
-            self.hello()
+        if not message["ready"] or (self.exit is not None and self.exit.fds[worker] >= 0 and not message["exit"]):
+            self.hello(worker)
 
-    def on_open(self, message):
+    def on_open(self, message, worker):
         answer = self.book.open(message)
         if answer is not None:
-            self.tell(answer)
+            self.tell(answer, worker)
 
-    def on_meter(self, message):
+    def on_meter(self, message, worker):
         if self.book.meter(message):
             self._wait["redeem"] = clock.ms()
 
-    def on_stats(self, message):
-        self.relay_stats = message
-        self.relay_at = clock.ms()
+    def on_stats(self, message, worker):
+        self.relays.heard(worker)
+        self.relays.on_stats(worker, message)
 
     # -- the worker --------------------------------------------------------------------
 
     def _spawn(self):
-        shut = (self.socket.fd, self.exit.fd if self.exit is not None else -1)
+        shut = [self.socket.fd] + (self.exit.fds if self.exit is not None else [])
         self.child = process.Child(lambda channel: Worker(self.settings, self.keys, channel).run(), self.signals, shut)
         self.poller.set(2, self.child.channel.fd)
         self._busy = {}
@@ -251,7 +263,7 @@ class Agent:
         else:
             answers = self.book.redeemed(message["results"], message["gateway"])
         for answer in answers:
-            self.tell(answer)
+            self.tell_all(answer)
 
     def jobs(self, now):
         """Give the worker what waits: opens at once, redeems every REDEEM_MS or when a ticket ends."""
@@ -263,7 +275,7 @@ class Agent:
                 self._order("open", {"t": "open", "tickets": tickets}, now, 0)
         if self._due("redeem", now):
             for answer in self.book.finish():
-                self.tell(answer)
+                self.tell_all(answer)
             gateway, items = self.book.to_redeem()
             if items:
                 self._order("redeem", {"t": "redeem", "gateway": gateway, "items": items}, now, REDEEM_MS)
@@ -292,10 +304,6 @@ class Agent:
 
     def status(self):
         """Raw numbers and reason codes for status.json."""
-        relay = None
-        if self.relay_stats is not None:
-            relay = dict(self.relay_stats)
-            relay["age_ms"] = clock.diff(clock.ms(), self.relay_at)
         state = self.gateway_state
         return {
             "time": clock.unix(),
@@ -316,7 +324,7 @@ class Agent:
                 "limit_kbps": rate.limit_kbps(self.settings)[0],
                 "wan_tx_bytes": self._wan_bytes(),
             },
-            "relay": relay,
+            "relay": self.relays.status(),
             "gateways": state.get("gateways", []),
             "stake": {
                 "chain": state.get("stake"),

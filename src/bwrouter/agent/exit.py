@@ -7,7 +7,7 @@ again; a relay that outlives its agent keeps the device, and the next agent leav
 import json
 import os
 
-from ..platform import files, net
+from ..platform import config, files, net
 from ..wire import sizes as S
 from . import policy
 
@@ -21,19 +21,22 @@ class ExitError(OSError):
 
 
 class Exit:
-    """`fd` is the TUN's descriptor, -1 while there is none of our own."""
+    """A TUN device for each relay process. `fds` are their descriptors, -1 while there is none of our own."""
 
     def __init__(self, settings, log):
         self.settings = settings
         self.log = log
-        self.fd = -1
+        workers = config.workers(settings)
+        self.names = [policy.tun(settings, worker) for worker in range(workers)]
+        self.fds = [-1] * workers
         self.error = ""
         self._undo_file = settings["run_dir"] + "/exit.json"
 
     def open(self):
         """Make whatever is missing. `error` says in words what failed; it is tried again at the next call."""
         try:
-            self._tun()
+            for worker in range(len(self.fds)):
+                self._tun(worker)
             self._rules()
             self._forward()
             self.error = ""
@@ -43,15 +46,17 @@ class Exit:
 
     def close(self):
         """Undo everything `open` did, in this process or in one that was killed."""
-        # The device first, even if a relay holds it: nothing may leave while the rules are gone.
+        # The devices first, even if a relay holds them: nothing may leave while the rules are gone.
         quiet = " 2>/dev/null"
-        if os.system("ip link del dev " + self.settings["exit_tun"] + quiet):
-            self.log.debug("exit: there was no device " + self.settings["exit_tun"])
+        for name in self.names:
+            if os.system("ip link del dev " + name + quiet):
+                self.log.debug("exit: there was no device " + name)
         if os.system("nft delete table inet " + policy.TABLE + quiet):
             self.log.debug("exit: there was no table " + policy.TABLE)
-        if self.fd >= 0:
-            net.close(self.fd)
-            self.fd = -1
+        for worker in range(len(self.fds)):
+            if self.fds[worker] >= 0:
+                net.close(self.fds[worker])
+                self.fds[worker] = -1
         files.remove(self.settings["run_dir"] + "/exit.nft")
         undo = files.read(self._undo_file)
         if undo is not None:
@@ -59,18 +64,17 @@ class Exit:
                 _write(path, before)
             files.remove(self._undo_file)
 
-    def _tun(self):
-        if self.fd >= 0:
+    def _tun(self, worker):
+        if self.fds[worker] >= 0:
             return
-        tun = self.settings["exit_tun"]
+        tun = self.names[worker]
         try:
             fd = net.open_tun(tun)
         except net.NetError as error:
             if str(error).endswith(_BUSY):
                 return  # the relay holds it
             raise
-        here4 = net.ip_text(S.INNER_V4 + b"\0\1") + "/16"
-        here6 = net.ip_text(S.INNER_V6 + bytes(15 - len(S.INNER_V6)) + b"\1") + "/64"
+        here4, here6 = policy.own_addresses(worker, len(self.fds))
         for command in (
             "ip addr add %s dev %s" % (here4, tun),
             "ip link set dev %s mtu %d up" % (tun, S.INNER_MTU),
@@ -79,7 +83,7 @@ class Exit:
             if os.system(command):
                 net.close(fd)
                 raise ExitError("`%s` failed (its message stands above)" % command)
-        self.fd = fd
+        self.fds[worker] = fd
 
     def _rules(self):
         file = self.settings["run_dir"] + "/exit.nft"

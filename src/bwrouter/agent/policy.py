@@ -1,36 +1,34 @@
 """What an exit lets out: nftables rules as text, and their digest. Pure: nothing is applied here.
 
-The relay refuses the same destinations by itself (wire/address.py); these rules stand behind it.
+The relay refuses the same by itself (relay/rules.py); these rules stand behind it.
 """
 
 import hashlib
+import struct
 
-from ..platform import net
+from ..platform import config, net
 from ..wire import address
 from ..wire import sizes as S
 
 TABLE = "bwrouter_exit"
 SMTP = 25
+parse = net.cidr_port
 
 
-def parse(rule, what):
-    """(prefix bytes, bits, port or 0) of `CIDR`, `CIDR:port` or `[CIDR]:port`. Raises ValueError that names `what`."""
-    text, port = rule, "0"
-    if rule[:1] == "[":
-        text, _, port = rule[1:].partition("]")
-        port = port[1:] if port[:1] == ":" else port or "0"
-    elif rule.count(":") == 1:
-        text, _, port = rule.partition(":")
-    host, slash, bits = text.partition("/")
-    try:
-        raw = net.ip_bytes(host)
-        size = int(bits) if slash else 8 * len(raw)
-        number = int(port)
-        if not 0 <= size <= 8 * len(raw) or not 0 <= number <= 65535:
-            raise ValueError
-    except ValueError:
-        raise ValueError("setting %s: %r is no CIDR, CIDR:port or [CIDR]:port" % (what, rule))
-    return raw, size, number
+def tun(settings, worker):
+    """Name of the TUN device of relay process `worker`."""
+    return settings["exit_tun"] + ("-%d" % worker if worker else "")
+
+
+def own_addresses(worker, workers):
+    """The exit's own inner addresses on the TUN of a relay process, CIDR: (IPv4, IPv6)."""
+    number, spare = (0, 16) if workers == 1 else (worker * S.INNER_RANGE, 12)
+    low = struct.pack(">H", number + 1)
+    bits6 = 64 if workers == 1 else 128 - spare
+    return (
+        net.ip_text(S.INNER_V4 + low) + "/%d" % (32 - spare),
+        net.ip_text(S.INNER_V6 + bytes(14 - len(S.INNER_V6)) + low) + "/%d" % bits6,
+    )
 
 
 def digest(settings):
@@ -41,11 +39,13 @@ def digest(settings):
 
 def ruleset(settings):
     """The whole nftables table for `nft -f`: replaces an earlier one in a single transaction. Raises ValueError."""
-    tun, wan = settings["exit_tun"], settings["wan"]
-    for name, value in (("exit_tun", tun), ("wan", wan)):
+    wan = settings["wan"]
+    for name, value in (("exit_tun", settings["exit_tun"]), ("wan", wan)):
         if not value or not all([c.isalpha() or c.isdigit() or c in "._-@" for c in value]):
             raise ValueError("setting %s: %r is no interface name" % (name, value))
     v4, v6 = _refused(settings)
+    tuns = ['"%s"' % tun(settings, worker) for worker in range(config.workers(settings))]
+    tuns = "{ %s }" % ", ".join(tuns) if len(tuns) > 1 else tuns[0]
     lines = [
         "table inet " + TABLE + " {}",
         "delete table inet " + TABLE,
@@ -54,13 +54,13 @@ def ruleset(settings):
         _set("refused6", "ipv6_addr", v6),
         "  chain input {",
         "    type filter hook input priority -10; policy accept;",
-        '    iifname "%s" drop' % tun,  # a buyer has no business with the router itself
+        "    iifname %s drop" % tuns,  # a buyer has no business with the router itself
         "  }",
         "  chain forward {",
         "    type filter hook forward priority -10; policy accept;",
-        '    iifname "%s" goto leave' % tun,
-        '    oifname "%s" ct state established,related accept' % tun,
-        '    oifname "%s" drop' % tun,
+        "    iifname %s goto leave" % tuns,
+        "    oifname %s ct state established,related accept" % tuns,
+        "    oifname %s drop" % tuns,
         "  }",
         "  chain leave {",
         '    oifname != "%s" drop' % wan,

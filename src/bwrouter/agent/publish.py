@@ -1,6 +1,6 @@
 """The router's own descriptor (protocol section 5), the part that the relay signs."""
 
-from ..platform import net
+from ..platform import config, net
 from ..wire import address, descriptor
 from . import policy
 
@@ -21,7 +21,7 @@ def own_descriptor(keys, settings, until):
         v6,
         port if any(v6) else 0,
         settings["region"],
-        descriptor.EXIT if settings["exit"] else 0,
+        descriptor.flags(settings["exit"], config.workers(settings)),
         settings["rate_kbps"],
         policy.digest(settings) if settings["exit"] else bytes(16),
         until,

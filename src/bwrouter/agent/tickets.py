@@ -35,6 +35,7 @@ class Book:
         self.redeemed_units = 0  # since the start
         self.receipts = {}  # gateway's key: its receipt for the most units, hex
         self._names = {}
+        self._workers = {}  # relay process of a ticket of this run
         self.refused = {}  # code: how many, since the start
         self._dirty = False
         self._flash_dirty = False
@@ -63,6 +64,7 @@ class Book:
     def open(self, message):
         """An `open` of the relay. The answer if it is known already, else None. Raises KeyError when malformed."""
         id = message["id"]
+        self._workers[id] = message.get("worker", 0)
         if id in self.held:
             return {"t": "opened", "id": id, "ok": True, "units": self.held[id][1]}
         ticket = message["key"], message["anchor"], message["output"], message["units"]
@@ -87,12 +89,22 @@ class Book:
             self._dirty = True
         return final
 
-    def relay_restarted(self):
-        """The relay forgot its circuits: what is held is all there will be."""
-        for entry in self.held.values():
-            entry[5] = True
-        self.asked = {}
+    def relay_restarted(self, worker=None):
+        """The relay (its process `worker`, if one is named) forgot its circuits: what is held is all there will be."""
+        for id in list(self.held):
+            if worker is None or self._workers.get(id, worker) == worker:
+                self.held[id][5] = True
+        for id in list(self.asked):
+            if worker is None or self._workers.get(id) == worker:
+                del self.asked[id]
+        self._forget()
         self._dirty = True
+
+    def _forget(self):
+        """Keep no more about whose ticket was whose than there are tickets."""
+        for id in list(self._workers):
+            if id not in self.asked and id not in self.held:
+                del self._workers[id]
 
     # -- what the gateway says ---------------------------------------------------
 
@@ -184,6 +196,8 @@ class Book:
         for id in done:
             self._drop(id)
             self._dirty = True
+        if len(self._workers) > ASKED_MOST + HELD_MOST:
+            self._forget()
         return answers
 
     def _drop(self, id):

@@ -43,6 +43,9 @@ SETTINGS = {
 }
 
 
+WORKERS_MAX = 16  # the descriptor has four bits for it
+
+
 class ConfigError(ValueError):
     """A setting is wrong; the text names the setting, the value and what is allowed. Programs exit 2 on it."""
 
@@ -83,7 +86,36 @@ def settings(given):
         raise ConfigError(
             "setting log_level: " + repr(out["log_level"]) + " is not allowed; it wants debug, info, warning or error"
         )
+    if workers(out) > 1 and len(out["exit_tun"]) > 12:
+        raise ConfigError(
+            "setting exit_tun: " + repr(out["exit_tun"]) + " is not allowed; with several workers each has a device of "
+            "its own, and the name must leave room for -15: at most 12 characters"
+        )
     return out
+
+
+def workers(settings):
+    """How many relay processes the setting `workers` means here. Raises ConfigError."""
+    text = settings["workers"]
+    if text == "auto":
+        from . import process
+
+        return min(process.cores(), WORKERS_MAX, 65536 - settings["listen_port"])
+    if not text.isdigit() or not 1 <= int(text) <= WORKERS_MAX:
+        raise ConfigError(
+            "setting workers: " + repr(text) + " is not allowed; it wants auto or a number from 1 to "
+            + str(WORKERS_MAX)
+        )  # fmt: skip
+    if settings["listen_port"] + int(text) > 65536:
+        raise ConfigError(
+            "setting workers: " + text + " ports from listen_port " + str(settings["listen_port"]) + " on do not exist"
+        )
+    return int(text)
+
+
+def relay_socket(run_dir, worker):
+    """Path of the control socket of relay process `worker` (0 ..)."""
+    return run_dir + "/relay" + (str(worker) if worker else "") + ".sock"
 
 
 def load(path):

@@ -38,6 +38,9 @@ _RUN_BYTES = 65000  # of one GSO message: 64 KiB less headers
 _RUN_CELLS = 64  # UDP_MAX_SEGMENTS
 _MESSAGES = 64  # of one batch
 _EXPECT_LEAST = 1024  # 64 slots of so much hold any datagram
+# With GRO a batch has only 4 messages. While datagrams come one by one, 64 without it are the better bargain:
+_ALONE = 64  # batches without a run until GRO is left out ...
+_AGAIN = 2048  # ... for so many
 
 
 class Receiver:
@@ -68,6 +71,11 @@ class Receiver:
             self._iov[2 * i] = self.base + i * SLOT
         self._stage = 0
         self._learn = 0
+        self._taken = 0  # messages of this batch, datagrams in them
+        self._found = 0
+        self._batches = 0  # without a run, or without GRO
+        self._many = 0  # of them with more than one message
+        self._adapt = gro
         self.gro = None
         self.offload(gro)
 
@@ -88,6 +96,9 @@ class Receiver:
             self._hw[m * _WORDS + 2] = self._iov_at + m * self.per * 2 * WORD
             self._hw[m * _WORDS + 3] = self.per
             self._hw[m * _WORDS + 4] = self._control + m * _CONTROL_ROOM
+            self._hw[m * _WORDS + _CONTROL] = _CONTROL_ROOM if gro else 0
+            self._h32[m * _U32 + _NAMELEN] = 28
+        self._taken = 0
         self._lay(1472 if gro else SLOT - 32)
         return gro == wanted
 
@@ -104,11 +115,15 @@ class Receiver:
         room = _CONTROL_ROOM if self.gro else 0
         if most > self.messages:
             most = self.messages
-        for m in range(most):
+        for m in range(self._taken):  # where the kernel wrote last time
             h[m * _U32 + _NAMELEN] = 28
             w[m * _WORDS + _CONTROL] = room
         n = RECVMMSG(self.fd, self._head, most, consts.MSG_DONTWAIT, 0)
-        return n if n > 0 else 0
+        if n < 0:
+            n = 0
+        self._taken = n
+        self._found = 0
+        return n
 
     def cells(self, m):
         """How many datagrams message m holds; sets `size` and `last`."""
@@ -130,6 +145,7 @@ class Receiver:
                 _MOVE(a + expect, a + SLOT, min(total - expect, SLOT - expect))
             return 1
         count = (total + size - 1) // size
+        self._found = count
         self.size = size
         self.last = total - (count - 1) * size
         if count > self.per:  # Linux 6.9 and later hand on runs of up to 128 within one machine: the rest is lost
@@ -161,6 +177,24 @@ class Receiver:
         if self._learn:
             self._lay(self._learn)
             self._learn = 0
+        if not self._adapt:
+            return
+        if self._found:
+            self._batches = self._many = 0
+            return
+        self._batches += 1
+        if not self.gro:
+            if self._batches >= _AGAIN:
+                self._batches = self._many = 0
+                self.offload(True)
+            return
+        if self._taken > 1:
+            self._many += 1
+        # Only when nothing waits: a run that the kernel has joined already would come as one datagram, cut off.
+        if self._batches >= _ALONE and self._taken < self.messages:
+            if self._many * 2 > self._batches:
+                self.offload(False)
+            self._batches = self._many = 0
 
 
 class Sender:

@@ -70,6 +70,26 @@ def ip_text(raw):
     return socket.inet_ntop(consts.AF_INET if len(raw) == 4 else consts.AF_INET6, raw)
 
 
+def cidr_port(rule, what):
+    """(prefix bytes, bits, port or 0) of `CIDR`, `CIDR:port` or `[CIDR]:port`. Raises ValueError that names `what`."""
+    text, port = rule, "0"
+    if rule[:1] == "[":
+        text, _, port = rule[1:].partition("]")
+        port = port[1:] if port[:1] == ":" else port or "0"
+    elif rule.count(":") == 1:
+        text, _, port = rule.partition(":")
+    host, slash, bits = text.partition("/")
+    try:
+        raw = ip_bytes(host)
+        size = int(bits) if slash else 8 * len(raw)
+        number = int(port)
+        if not 0 <= size <= 8 * len(raw) or not 0 <= number <= 65535:
+            raise ValueError
+    except ValueError:
+        raise ValueError("setting %s: %r is no CIDR, CIDR:port or [CIDR]:port" % (what, rule))
+    return raw, size, number
+
+
 def set_option(fd, level, option, value):
     """setsockopt with an int; returns 0 or -1."""
     return _setsockopt(fd, level, option, struct.pack("i", value), 4)

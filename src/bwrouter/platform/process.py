@@ -19,6 +19,7 @@ _sigemptyset = func(LIBC, "i", "sigemptyset", "P")
 _sigaddset = func(LIBC, "i", "sigaddset", "Pi")
 _sigprocmask = func(LIBC, "i", "sigprocmask", "iPP")
 _signalfd = func(LIBC, "i", "signalfd", "iPi")
+_sched_getaffinity = func(LIBC, "i", "sched_getaffinity", "iLP")
 
 INT = 2
 KILL = 9
@@ -31,6 +32,14 @@ _BLOCK, _UNBLOCK = (1, 2) if consts.MIPS else (0, 1)
 MESSAGE_MAX = 32768  # bytes of one message between the processes
 
 pid = _getpid
+
+
+def cores():
+    """Processors that this process may run on, at least 1."""
+    mask = bytearray(128)
+    if _sched_getaffinity(0, len(mask), ffi.addr(mask)) < 0:
+        return 1
+    return max(1, sum([(byte >> bit) & 1 for byte in mask for bit in range(8)]))
 
 
 def _set(numbers):
@@ -118,6 +127,11 @@ class Child:
     def ended(self):
         """Whether the child is gone; collects it."""
         return self.pid <= 0 or self._collect(1)
+
+    def terminate(self):
+        """Ask the child to end (SIGTERM)."""
+        if self.pid > 0:
+            _kill(self.pid, TERM)
 
     def stop(self):
         """Kill and collect the child."""

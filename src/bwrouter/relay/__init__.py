@@ -3,8 +3,21 @@
 
 def main(config_path):
     """Run a relay with the settings of `config_path` until the agent says shutdown or the process is ended."""
-    from .. import __version__
     from ..platform import config
+
+    settings = config.load(config_path)
+    workers = config.workers(settings)
+    if workers == 1:
+        run(settings, 0, 1)
+    else:
+        from .workers import Workers
+
+        Workers(settings, workers, run).run()
+
+
+def run(settings, worker, workers):
+    """One relay process, to its end."""
+    from .. import __version__
     from .relay import Relay
 
-    Relay(config.load(config_path), __version__).run()
+    Relay(settings, __version__, worker, workers).run()

@@ -2,21 +2,24 @@
 
 import json
 
-from ..platform import net
+from ..platform import config, net
 
 
 class Control:
     """`handle` maps a message type to a function of (message, fd)."""
 
-    def __init__(self, run_dir, handle):
+    def __init__(self, run_dir, handle, worker=0):
         self.peer = run_dir + "/agent.sock"
-        self.socket = net.UnixDatagram(run_dir + "/relay.sock")
+        self.worker = worker
+        self.socket = net.UnixDatagram(config.relay_socket(run_dir, worker))
         self.fd = self.socket.fd
         self.handle = handle
         self.unheard = 0  # messages that the agent did not take
 
     def tell(self, message):
         """Send one message. False when the agent is away: what matters is said again later."""
+        if self.worker:
+            message["worker"] = self.worker
         ok = self.socket.send(self.peer, json.dumps(message).encode())
         if not ok:
             self.unheard += 1

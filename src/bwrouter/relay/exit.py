@@ -1,14 +1,14 @@
 """The exit: inner IP packets to and from a TUN (protocol section 7). Off unless the owner opted in.
 
-The relay checks source and destination of every inner packet itself; the agent's nftables rules stand behind it.
+The relay checks source, destination and port of every inner packet itself; the agent's nftables rules stand behind it.
 """
 
 import os
 import struct
 
 from ..platform import clock, ffi, net
-from ..wire import address
 from ..wire import sizes as S
+from .rules import ports4, ports6
 
 _MEMSET = ffi.func(ffi.LIBC, "P", "memset", "PiL")
 
@@ -51,23 +51,25 @@ class Session:
         self.kept = []
         self.circuits = 0  # that may send for it
         self.orphan = 0  # seconds without a circuit
-        self.last4 = b""  # last destination that was allowed
-        self.last6 = b""
+        self.last = b""  # last destination that was allowed, and
+        self.last_ports = ()  # its protocol and port
 
 
 class Exit:
-    """Sessions over one TUN, at most `most` of them. `count(name)` counts a drop."""
+    """Sessions over one TUN, at most `most` of them, numbered from numbers[0] to numbers[1]. `count(name)` counts a
+    drop."""
 
-    def __init__(self, fd, own, count, mtu=S.INNER_MTU, most=1024):
+    def __init__(self, fd, rules, count, most=1024, numbers=S.inner_range(0, 1), mtu=S.INNER_MTU):
         self.fd = fd
-        self.own = own
+        self.rules = rules
         self.count = count
         self.mtu = mtu
         self.by_index = {}
         self.by_key = {}
         self.most = most
         self.waiting = 0  # packets kept, of all sessions
-        self._next = 2
+        self.numbers = numbers
+        self._next = numbers[0]
 
     def resume(self, circuit, payload):
         """Answer a RESUME: payload of the answer, or None when it is malformed or no address is left."""
@@ -125,6 +127,8 @@ class Exit:
         if len(session.kept) < KEEP and self.waiting < KEEP_ALL:
             session.kept.append(packet)
             self.waiting += 1
+        else:
+            self.count("padding-full")
 
     def take(self, session):
         """The packet whose turn it is, b"" when none waits."""
@@ -164,9 +168,10 @@ class Exit:
         return False
 
     def _free_index(self):
-        for _ in range(65533):
+        first, last = self.numbers
+        for _ in range(last - first + 1):
             i = self._next
-            self._next = i + 1 if i < 65534 else 2
+            self._next = i + 1 if i < last else first
             if i not in self.by_index:
                 return i
         return 0
@@ -190,10 +195,7 @@ class Exit:
                 return self.count("inner-length")
             if src != session.v4:
                 return self.count("inner-source")
-            if dst != session.last4:
-                if address.refused(dst, self.own):
-                    return self.count("policy")
-                session.last4 = dst
+            ports = ports4(b, at, n)
         elif version == 6 and size >= 40:
             n = 40 + (b[at + 4] << 8 | b[at + 5])
             if n > size:
@@ -201,12 +203,14 @@ class Exit:
             if bytes(b[at + 8 : at + 24]) != session.v6:
                 return self.count("inner-source")
             dst = bytes(b[at + 24 : at + 40])
-            if dst != session.last6:
-                if address.refused(dst, self.own):
-                    return self.count("policy")
-                session.last6 = dst
+            ports = ports6(b, at, n)
         else:
             return self.count("inner-version")
+        if dst != session.last or ports != session.last_ports:
+            if self.rules.refuses(dst, ports[0], ports[1]):
+                return self.count("policy")
+            session.last = dst
+            session.last_ports = ports
         if net.WRITE(self.fd, a + at, n) < 0:
             self.count("tun-write")
 

@@ -3,7 +3,7 @@
 import binascii
 import gc
 
-from ..platform import clock, ffi, net, process
+from ..platform import clock, ffi, memory, net, process
 from ..platform.ffi import RUNTIME
 from ..wire import sizes as S
 from ..wire import ticket as T
@@ -13,6 +13,7 @@ from .credit import Ledger
 from .exit import Exit
 from .loop import Loop
 from .pacing import Pacer
+from .rules import Rules
 from .setup import Setup
 
 IDLE_SECONDS = 120  # a circuit without a cell for so long is closed
@@ -21,10 +22,14 @@ LOW_UNITS = 2  # below so many paid units left a CREDIT goes out unasked
 
 
 class Relay:
-    def __init__(self, config, version):
+    """One relay process: worker `worker` of `workers`, on a port, with circuits and a control socket of its own."""
+
+    def __init__(self, config, version, worker=0, workers=1):
         self.config = config
         self.version = version
-        self.fd = net.udp_socket(config["listen_port"])
+        self.worker = worker
+        self.workers = workers
+        self.fd = net.udp_socket(config["listen_port"] + worker)
         net.buffers(self.fd, 425984, 425984)
         self.table = C.Table(config["max_circuits"])
         self.pacer = Pacer(config["floor_kbps"])
@@ -40,11 +45,14 @@ class Relay:
                 "hello": self.on_hello, "rate": self.on_rate, "opened": self.on_opened, "redeemed": self.on_redeemed,
                 "shutdown": self.on_shutdown,
             },
+            worker,
         )  # fmt: skip
         self.ledger = Ledger(self.control.tell, 2 * config["max_circuits"] + 64)
         self.poller = net.Poller([self.control.fd, -1, -1])
         self._second = clock.ms()
         self._seconds = 0
+        self._cells = 0
+        self.collector = memory.Collector()
 
     # -- messages of the agent ---------------------------------------------------
 
@@ -53,7 +61,10 @@ class Relay:
         if self.loop is None:
             obf = binascii.unhexlify(message["obf"])
             self.loop = Loop(self.fd, self.table, obf, self.pacer, self)
-            self.setup = Setup(self.table, binascii.unhexlify(message["static"]), obf, self.send, self.loop.count)
+            self.setup = Setup(
+                self.table, binascii.unhexlify(message["static"]), obf, self.send, self.loop.count, self.worker,
+                self.workers,
+            )  # fmt: skip
             self.poller.set(1, self.fd)
         self.setup.gateway_keys = [binascii.unhexlify(k) for k in message["gateway_keys"]]
         own = []
@@ -67,12 +78,14 @@ class Relay:
                 own.append((raw, 8 * len(raw)))
         self.setup.own = own
         if message.get("exit") and fd >= 0:
+            rules = Rules(own, self.config["exit_allow"], self.config["exit_deny"])
             if self.exit is None:
-                self.exit = Exit(fd, own, self.loop.count, most=2 * self.config["max_circuits"])
+                numbers = S.inner_range(self.worker, self.workers)
+                self.exit = Exit(fd, rules, self.loop.count, 2 * self.config["max_circuits"], numbers)
             else:
                 net.close(self.exit.fd)
                 self.exit.fd = fd
-                self.exit.own = own
+                self.exit.rules = rules
             self.loop.exit = self.exit
             self.poller.set(2, fd)
         self.hello()
@@ -88,7 +101,8 @@ class Relay:
         loop = self.loop
         if loop is not None:  # what the WAN's counter shows beyond this is the household's
             sent = loop.mib_out * 1048576 + loop.bytes_out
-            self.control.tell({"t": "sent", "bytes": sent, "packets": loop.cells_out})
+            queued = loop.queue.count
+            self.control.tell({"t": "sent", "bytes": sent, "packets": loop.cells_out, "queued": queued})
 
     def on_opened(self, message, fd):
         c = self.ledger.opened(message)
@@ -114,9 +128,14 @@ class Relay:
     def on_reply(self, c, packet):
         if c.extend is None:
             return self.loop.count("no-next")
-        noise2 = self.setup.on_reply(c, packet)
-        if noise2 is not None:
-            self.loop.originate(c, S.EXTENDED, noise2)
+        answer = self.setup.on_reply(c, packet)
+        if answer is None:
+            return None
+        if answer[0] == "created":
+            self.loop.originate(c, S.EXTENDED, answer[1])
+        else:
+            self.loop.count("extend-" + str(S.E_TABLE_FULL))
+            self.error(c, S.E_TABLE_FULL, S.EXTEND)
 
     def on_stray(self, a, n):
         return self.setup.pending and self.setup.on_stray(ffi.peek(a, n), self.setup.obf)
@@ -172,9 +191,11 @@ class Relay:
 
     def do_resume(self, c, payload):
         if self.exit is None:
+            self.loop.count("not-exit")
             return self.error(c, S.E_NO_EXIT, S.RESUME)
         answer = self.exit.resume(c, payload)
         if answer is None:
+            self.loop.count("resume-malformed")
             return self.error(c, S.E_MALFORMED, S.RESUME)
         self.constant = self.exit.constant()
         self.loop.originate(c, S.RESUME, answer)
@@ -235,6 +256,11 @@ class Relay:
             self.ledger.repeat()
         self.loop.flush()
         self.control.tell(self.stats())
+        # To look at the heap takes milliseconds on a small CPU: while cells come, now and then is enough.
+        idle = self.loop.cells_in == self._cells
+        self._cells = self.loop.cells_in
+        if idle or self._seconds % 8 == 0:
+            self.collector.tidy(idle)
 
     def stats(self):
         loop = self.loop
@@ -251,35 +277,40 @@ class Relay:
         # As the first process of a jail's PID namespace it would not be ended by a signal that it does not read.
         self.signals = process.Signals()
         self.hello()
-        poller = self.poller
         wait = 100
         while not self.stopping:
-            n = poller.wait(wait)
-            if n and poller.ready(0):
-                self.control.read()
-            loop = self.loop
-            if loop is not None:
-                self.pacer.refill()
-                loop.flush()  # what waited goes first
-                if n and poller.ready(1):
-                    loop.receive()
-                    loop.flush()
-                wait = 100
-                if self.exit is not None:
-                    if n and poller.ready(2):
-                        loop.from_tun()
-                    if self.constant:
-                        loop.constant()
-                        wait = 5
-                    loop.flush()
-                if loop.queue.count:
-                    wait = min(wait, self.pacer.wait_ms())
-            try:
-                self.tick()
-            except MemoryError:
-                gc.collect()
-                loop.count("memory")
+            wait = self.turn(wait)
         self.stop()
+
+    def turn(self, wait):
+        """Wait at most `wait` ms for something to do, and do it. Returns how long the next turn may wait."""
+        poller = self.poller
+        n = poller.wait(wait)
+        if n and poller.ready(0):
+            self.control.read()
+        loop = self.loop
+        wait = 100
+        if loop is not None:
+            self.pacer.refill()
+            loop.flush()  # what waited goes first
+            if n and poller.ready(1):
+                loop.receive()
+                loop.flush()
+            if self.exit is not None:
+                if n and poller.ready(2):
+                    loop.from_tun()
+                if self.constant:
+                    loop.constant()
+                    wait = 5
+                loop.flush()
+            if loop.queue.count:
+                wait = min(wait, self.pacer.wait_ms())
+        try:
+            self.tick()
+        except MemoryError:
+            gc.collect()
+            loop.count("memory")
+        return wait
 
     def stop(self):
         for c in list(self.table.all):

@@ -28,10 +28,13 @@ class Pending:
 
 
 class Setup:
-    """Handshakes of one relay. `send(datagram, sockaddr)` sends; `count(name)` counts a drop."""
+    """Handshakes of one relay process, worker `worker` of `workers`. `send(datagram, sockaddr)` sends; `count(name)`
+    counts a drop."""
 
-    def __init__(self, table, static_secret, obf_key, send, count):
+    def __init__(self, table, static_secret, obf_key, send, count, worker=0, workers=1):
         self.table = table
+        self.worker = worker
+        self.workers = workers
         self.secret = static_secret
         self.public = sodium.x25519_public(static_secret)
         self.obf = obf_key
@@ -44,7 +47,8 @@ class Setup:
         self.pending = []  # circuits with an EXTEND under way
         self._seen = bytearray(8 * SEEN_MOST)  # a ring of 8-byte heads of ephemeral keys
         self._seen_at = 0
-        self._answers = {}  # ephemeral key: (CREATED, sockaddr), for a few seconds
+        self._answers = {}  # ephemeral key: (CREATED, sockaddr), of the last few seconds
+        self._answers_before = {}  # and of those before
         self._answers_at = clock.ms()
 
     # -- answering -----------------------------------------------------------
@@ -59,6 +63,8 @@ class Setup:
             cookie, noise1 = handshake.parse_create(handshake.unmask_body(packet, self.obf))
         except handshake.Malformed:
             return self.count("create-malformed")
+        if D.worker(noise1, self.workers) != self.worker:
+            return self.count("create-worker")
         verdict = self.budget.admit(cookie, sockaddr)
         start = clock.us()
         if verdict == "cookie":
@@ -80,7 +86,7 @@ class Setup:
         ephemeral = noise1[:32]
         if ephemeral[:8] in self._seen:
             # The initiator repeats a CREATE whose answer got lost: say the same again, to the same address only.
-            before = self._answers.get(ephemeral)
+            before = self._answers.get(ephemeral) or self._answers_before.get(ephemeral)
             if before is not None and before[1] == sockaddr:
                 self.send(before[0], sockaddr)
                 return None
@@ -94,9 +100,11 @@ class Setup:
             return self.count("create-version")
         if clock.is_set() and abs(clock.unix() - when) > S.CLOCK_SKEW:
             return self.count("create-time")
-        if self.table.full():
-            return self.count("table-full")
         self._remember(ephemeral[:8])
+        if self.table.full():
+            reply = handshake.refused(reply_obf, packet[8:16], link_key, S.E_TABLE_FULL, len(packet))
+            self._reply(ephemeral, reply, sockaddr)
+            return self.count("table-full")
         c = self.table.add(origin, min(flags & 3, 2))
         noise2 = responder.write(handshake.payload2(clock.unix()))
         forward, backward = responder.keys
@@ -108,10 +116,14 @@ class Setup:
         ffi.poke(k + C.P_ADDR, sockaddr)
         C.set_prev(c, packet[8:16])
         reply = handshake.created(reply_obf, packet[8:16], ffi.peek(k + C.OWN_CID, 8), link_key, noise2, len(packet))
+        self._reply(ephemeral, reply, sockaddr)
+        return c
+
+    def _reply(self, ephemeral, reply, sockaddr):
+        """Answer a CREATE, and again for a while should the answer get lost."""
         if len(self._answers) < ANSWERS_MOST:
             self._answers[ephemeral] = (reply, sockaddr)
         self.send(reply, sockaddr)
-        return c
 
     def _remember(self, ephemeral):
         at = self._seen_at
@@ -134,7 +146,7 @@ class Setup:
             d = D.verify(raw, self.gateway_keys, clock.unix() if clock.is_set() else 0)
         except D.BadDescriptor as e:
             return e.code
-        where = self._reach(d)
+        where = self._reach(d, D.worker(noise1, d.workers))
         if where is None:
             return S.E_ADDRESS
         cid = self.table.new_cid(self.table.backward, c, C.NEXT_CID)
@@ -153,12 +165,12 @@ class Setup:
         """Whether an EXTEND names another link key than the one that `c` was extended with."""
         return payload[S.DESCRIPTOR : S.DESCRIPTOR + S.LINK_KEY] != ffi.peek(c.k + C.LINK, S.LINK_KEY)
 
-    def _reach(self, d):
-        """sockaddr of the descriptor's first address that may be spoken to, or None."""
-        if d.port4 and not address.refused(d.v4, self.own):
-            return net.pack_addr(net.ip_text(d.v4), d.port4)
-        if d.port6 and not address.refused(d.v6, self.own):
-            return net.pack_addr(net.ip_text(d.v6), d.port6)
+    def _reach(self, d, worker):
+        """sockaddr of a worker at the descriptor's first address that may be spoken to, or None."""
+        if d.port4 and d.port4 + worker < 65536 and not address.refused(d.v4, self.own):
+            return net.pack_addr(net.ip_text(d.v4), d.port4 + worker)
+        if d.port6 and d.port6 + worker < 65536 and not address.refused(d.v6, self.own):
+            return net.pack_addr(net.ip_text(d.v6), d.port6 + worker)
         return None
 
     def _try(self, c, cookie=None):
@@ -168,21 +180,25 @@ class Setup:
         self.send(handshake.create(p.packet_args[0], p.packet_args[1], p.packet_args[2], cookie), p.sockaddr)
 
     def on_reply(self, c, packet):
-        """A handshake packet to a circuit that waits for one. Returns Noise message 2 when the circuit is extended."""
+        """A handshake packet to a circuit that waits for one. Returns ("created", Noise message 2) when the circuit is
+        extended, ("refused", code) when the next hop wants no circuit, None when the packet was dropped."""
         if sodium.shorthash(handshake.backward_mac_key(c.extend.link_key), packet[:16]) != packet[16:24]:
             return self.count("link-mac")
         try:
             kind, value = handshake.parse_reply(handshake.unmask_body(packet, self.obf))
         except handshake.Malformed:
             return self.count("created-malformed")
-        if kind != "created":
+        if kind == "cookie":
             return self.count("created-malformed")
+        if kind == "refused":
+            self.forget(c)
+            return kind, value
         C.set_next(c, packet[8:16])
         c.next = C.NEXT_READY
         ffi.poke(c.k + C.MESSAGE2, value)
         c.extend = None
         self.pending.remove(c)
-        return value
+        return kind, value
 
     def on_stray(self, packet, obf):
         """A packet to no circuit of ours, unmasked under our key `obf` in vain: the COOKIE of a busy next hop, which is
@@ -206,6 +222,7 @@ class Setup:
         failed = []
         now = clock.ms()
         if clock.diff(now, self._answers_at) > ANSWER_MS:
+            self._answers_before = self._answers
             self._answers = {}
             self._answers_at = now
         for c in list(self.pending):

@@ -9,6 +9,17 @@ from . import sizes as S
 _BODY = "<B32s32s32s4sH16sHHHI16sI"  # 149 bytes, then the relay's signature
 _BODY_SIZE = struct.calcsize(_BODY)
 EXIT = 1  # flags bit 0
+_WORKERS = 4  # flags bits 4-7: workers less one
+
+
+def flags(exit, workers):
+    """The flags of a relay: whether it is an exit, and how many workers (1..16) listen from its port on."""
+    return (EXIT if exit else 0) | (workers - 1) << _WORKERS
+
+
+def worker(noise1, workers):
+    """Which of a relay's workers a Noise message 1 belongs to: told by its ephemeral key, so no other takes a copy."""
+    return noise1[0] % workers
 
 
 class BadDescriptor(ValueError):
@@ -51,6 +62,11 @@ class Descriptor:
     @property
     def exit(self):
         return bool(self.flags & EXIT)
+
+    @property
+    def workers(self):
+        """How many workers the relay has; worker i listens on the descriptor's port + i."""
+        return (self.flags >> _WORKERS & S.WORKERS_MAX - 1) + 1
 
     def pack(self):
         """The 149 bytes before the relay's signature."""

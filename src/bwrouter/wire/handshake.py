@@ -68,6 +68,13 @@ def created(reply_obf_key, initiator_cid, own_cid, link_key, noise2, most):
     return _packet(initiator_cid, own_cid, backward_mac_key(link_key), body, reply_obf_key, pad)
 
 
+def refused(reply_obf_key, initiator_cid, link_key, code, most):
+    """A REFUSED datagram of at most `most` bytes: there is no circuit, for the reason `code` (S.E_...)."""
+    mac_key = backward_mac_key(link_key)
+    pad = padding(most - S.REFUSED_MIN)
+    return _packet(initiator_cid, b"\0" * 8, mac_key, bytes([S.REFUSED, code]), reply_obf_key, pad)
+
+
 def cookie(own_obf_key, initiator_cid, value, most):
     """A COOKIE datagram: repeat the CREATE with this cookie (16).
 
@@ -91,10 +98,12 @@ def open_cookie(packet, obf_key):
 
 
 def parse_reply(body):
-    """("created", Noise message 2) or ("cookie", value). Raises Malformed."""
+    """("created", Noise message 2), ("refused", code) or ("cookie", value). Raises Malformed."""
     if body and body[0] == S.CREATED and len(body) >= 3 + S.NOISE2:
         if struct.unpack_from("<H", body, 1)[0] == S.NOISE2:
             return "created", body[3 : 3 + S.NOISE2]
+    if body and body[0] == S.REFUSED and len(body) >= 2:
+        return "refused", body[1]
     if body and body[0] == S.COOKIE and len(body) >= 1 + S.COOKIE_SIZE:
         return "cookie", body[1 : 1 + S.COOKIE_SIZE]
     raise Malformed("created")

@@ -18,6 +18,7 @@ LINK_KEY = 16
 CREATE = 1
 CREATED = 2
 COOKIE = 3
+REFUSED = 4
 TAIL = 16
 COOKIE_SIZE = 16
 PAYLOAD1 = 60
@@ -27,6 +28,7 @@ NOISE2 = 32 + PAYLOAD2 + TAG
 PAD_MAX = 255
 CREATE_MIN = HEADER + 1 + COOKIE_SIZE + 2 + NOISE1 + TAIL
 CREATED_MIN = HEADER + 1 + 2 + NOISE2 + TAIL
+REFUSED_MIN = HEADER + 1 + 1 + TAIL
 COOKIE_MIN = HEADER + 1 + COOKIE_SIZE + TAIL
 CLOCK_SKEW = 600  # seconds
 
@@ -81,6 +83,7 @@ INNER_MTU = (1492 - 40 - 8 - overhead(3)) & ~7
 # Section 5: descriptor
 DESCRIPTOR_RELAY_PART = 1 + 3 * KEY + 6 + 18 + 2 + 2 + 4 + 16 + 4 + 64
 DESCRIPTOR = DESCRIPTOR_RELAY_PART + 1 + 8 + 64
+WORKERS_MAX = 16  # ports of one descriptor: four bits of its flags
 EXTEND_SIZE = DESCRIPTOR + LINK_KEY + NOISE1
 
 # Section 6: payment
@@ -96,4 +99,15 @@ SERIALS_MAX = 32  # tickets of one circuit: the bits of a CREDIT
 RESUME_FORWARD = 16 + 1 + 1 + 2
 RESUME_BACKWARD = 16 + 4 + 16 + 2 + 2
 INNER_V4 = b"\x0a\xd5"  # 10.213.0.0/16: session s of an exit has 10.213.(s >> 8).(s & 255); .0.1 is the exit itself
+INNER_RANGE = 4096  # inner addresses of one worker, where there are several
+
+
+def inner_range(worker, workers):
+    """(first, last) number of the sessions of worker `worker` of `workers`; its addresses end in 0 and 1 are no
+    session's."""
+    if workers == 1:
+        return 2, 65533
+    return worker * INNER_RANGE + 2, (worker + 1) * INNER_RANGE - 3
+
+
 INNER_V6 = b"\xfd\x62\x77\x72" + b"\0" * 10  # fd62:7772::/64, the last two bytes as in v4

@@ -12,7 +12,7 @@ from bwrouter.wire import descriptor
 
 BASE = __file__[: __file__.rfind("/tests/")] + "/build/tmp/unit-keys"
 SETTINGS = {
-    "region": 3, "rate_kbps": 20000, "stake_wei": "100000000000000000000", "payout": "", "listen_port": 51900,
+    "region": 3, "rate_kbps": 20000, "stake_wei": "100000000000000000000", "payout": "", "listen_port": 51900, "workers": "1",
     "public_v4": "198.18.0.11", "public_v6": "", "exit": False, "exit_allow": [], "exit_deny": [],
 }  # fmt: skip
 REGISTRY, TOKEN = b"\x11" * 20, b"\x22" * 20

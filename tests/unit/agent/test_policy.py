@@ -7,8 +7,8 @@ from bwrouter.agent import policy
 
 def settings(**changes):
     out = {
-        "exit_tun": "bwexit0", "wan": "wan0", "exit_allow": [], "exit_deny": [], "public_v4": "198.18.0.11",
-        "public_v6": "", "lan_prefixes": ["192.168.1.0/24", "2001:2:0:5::/64"],
+        "exit_tun": "bwexit0", "wan": "wan0", "workers": "1", "listen_port": 51900, "exit_allow": [],
+        "exit_deny": [], "public_v4": "198.18.0.11", "public_v6": "", "lan_prefixes": ["192.168.1.0/24", "2001:2:0:5::/64"],
     }  # fmt: skip
     out.update(changes)
     return out

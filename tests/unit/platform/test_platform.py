@@ -6,7 +6,7 @@ import struct
 
 from harness import raises
 
-from bwrouter.platform import arena, config, ffi, files, http, mmsg, net, sodium, strict
+from bwrouter.platform import arena, config, ffi, files, http, mmsg, net, process, sodium, strict
 
 ALLOWED = ("sodium_init", "crypto_stream_chacha20_ietf", "crypto_shorthash", "crypto_aead_chacha20poly1305_ietf",
            "crypto_scalarmult_curve25519", "crypto_sign_ed25519", "crypto_generichash", "crypto_auth_hmacsha256",
@@ -193,3 +193,61 @@ def test_reasons():
 
 def test_canonical_json():
     assert http.canonical({"b": [1, "x"], "a": {"d": True, "c": None}}) == '{"a":{"c":null,"d":true},"b":[1,"x"]}'
+
+
+def test_workers_setting():
+    def made(given):
+        return config.workers(config.settings(given))
+
+    assert made({}) == 1 and made({"workers": "1"}) == 1 and made({"workers": "16"}) == 16
+    assert 1 <= made({"workers": "auto"}) == min(16, process.cores())
+    assert made({"workers": "auto", "listen_port": 65535}) == 1
+    for wrong in ("0", "17", "x", "", "-1", "2x"):
+        assert "workers" in str(raises(config.ConfigError, made, {"workers": wrong}))
+    assert "listen_port 65535" in str(raises(config.ConfigError, made, {"workers": "2", "listen_port": 65535}))
+    assert "exit_tun" in str(raises(config.ConfigError, made, {"workers": "2", "exit_tun": "x" * 13}))
+    assert made({"workers": "2", "exit_tun": "x" * 12}) == 2
+
+
+def test_gro_is_left_out_while_datagrams_come_one_by_one():
+    a, b = net.udp_socket(0, "::1"), net.udp_socket(0, "::1")
+    for fd in (a, b):
+        net.buffers(fd, 1 << 20, 1 << 20)
+    to = arena.take(4096)
+    ffi.poke(to, net.pack_addr("::1", net.local_port(b)))
+    rx, tx = mmsg.Receiver(b), mmsg.Sender(a)
+    if not rx.gro:
+        return  # a kernel without it
+    content = arena.take(4096)
+    sizes = []
+
+    def batch(count, run):
+        """Send `count` datagrams of 1000 bytes, `run` at a time, and take them all; in how many batches?"""
+        for i in range(count):
+            tx.put(content, 1000, to)
+            if (i + 1) % run == 0:
+                tx.flush()
+        turns = got = 0
+        while got < count:
+            messages = rx.receive(64)
+            assert messages, (count, run, got)
+            for m in range(messages):
+                got += rx.cells(m)
+                sizes.append(rx.size)
+            rx.done()
+            turns += 1
+        return turns
+
+    assert batch(6, 1) == 2 and rx.gro
+    for _ in range(mmsg._ALONE):
+        batch(6, 1)
+    assert not rx.gro and batch(6, 1) == 1
+    assert batch(32, 16) >= 1  # runs still come, one by one
+    for _ in range(mmsg._AGAIN):
+        batch(2, 1)
+    assert rx.gro and batch(32, 16) == 1
+    for _ in range(mmsg._ALONE):
+        batch(2, 2)
+    assert rx.gro and sizes == [1000] * len(sizes)
+    net.close(a)
+    net.close(b)

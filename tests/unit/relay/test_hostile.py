@@ -6,6 +6,7 @@ import struct
 from bwrouter.platform import ffi, mmsg, net
 from bwrouter.relay import credit
 from bwrouter.relay import exit as exits
+from bwrouter.relay.rules import Rules
 from bwrouter.wire import sizes as S
 from bwrouter.wire import ticket as T
 
@@ -22,7 +23,7 @@ class Circuit:
 
 
 def new_exit(most=8):
-    return exits.Exit(-1, (), lambda name: None, most=most)
+    return exits.Exit(-1, Rules(), lambda name: None, most=most)
 
 
 def resume(e, c, key=bytes(16), mode=0, rate=0):

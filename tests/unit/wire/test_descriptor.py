@@ -59,3 +59,12 @@ def test_addresses():
     assert not address.refused(net.ip_bytes("2001:2::8"), own)
     assert address.within(net.ip_bytes("172.16.9.9"), net.ip_bytes("172.16.8.0"), 23)
     assert not address.within(net.ip_bytes("172.16.10.9"), net.ip_bytes("172.16.8.0"), 23)
+
+
+def test_workers_in_the_flags():
+    for exit in (False, True):
+        for workers in range(1, S.WORKERS_MAX + 1):
+            d = D.Descriptor(b"r" * 32, b"s" * 32, b"o" * 32, flags=D.flags(exit, workers))
+            assert (d.exit, d.workers) == (exit, workers) and d.flags < 65536
+    assert D.flags(False, 1) == 0 and D.flags(True, 1) == D.EXIT
+    assert [D.worker(bytes([n]) + bytes(107), 3) for n in (0, 1, 2, 3, 255)] == [0, 1, 2, 0, 0]

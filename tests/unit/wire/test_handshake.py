@@ -39,6 +39,17 @@ def test_created_round_trip_and_no_amplification():
         assert handshake.parse_reply(handshake.unmask_body(clear, OBF)) == ("created", noise2)
 
 
+def test_refused_round_trip_and_no_amplification():
+    link = os.urandom(16)
+    for most in (S.CREATE_MIN, 200, 400):
+        packet = handshake.refused(OBF, b"initiato", link, S.E_TABLE_FULL, most)
+        assert len(packet) <= most
+        clear = unmask_header(packet, OBF)
+        assert clear[:16] == b"initiato" + bytes(8)
+        assert sodium.shorthash(handshake.backward_mac_key(link), clear[:16]) == clear[16:24]
+        assert handshake.parse_reply(handshake.unmask_body(clear, OBF)) == ("refused", 5)
+
+
 def test_cookie_round_trip():
     clear = unmask_header(handshake.cookie(OBF, b"initiato", b"k" * 16, 167), OBF)
     assert handshake.parse_reply(handshake.unmask_body(clear, OBF)) == ("cookie", b"k" * 16)

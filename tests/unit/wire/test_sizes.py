@@ -46,3 +46,13 @@ def test_packed_sizes():
     assert len(handshake.create(bytes(32), bytes(8), bytes(S.NOISE1), pad=b"")) == S.CREATE_MIN
     assert len(handshake.created(bytes(32), bytes(8), bytes(8), bytes(16), bytes(S.NOISE2), 0)) == S.CREATED_MIN
     assert S.CREATED_MIN <= S.CREATE_MIN
+
+
+def test_inner_addresses_of_workers_do_not_meet():
+    seen = set()
+    for worker in range(S.WORKERS_MAX):
+        first, last = S.inner_range(worker, S.WORKERS_MAX)
+        numbers = set(range(first, last + 1))
+        assert not numbers & seen and first >> 12 == last >> 12 == worker and last < 65536
+        seen |= numbers
+    assert S.inner_range(0, 1) == (2, 65533)
