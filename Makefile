@@ -134,7 +134,12 @@ ipk: $(VENV) $(MPY_CROSS) ## the router's packages, dist/*.ipk, the same bytes f
 apk: $(VENV) $(MPY_CROSS) ## the same as dist/*.apk, where apk-tools 3 is installed
 	@$(PYTHON) package/build --out dist --format apk
 
-NOT_YET := bench bench-shaper bench-router bench-audit qemu
+.PHONY: bench-shaper
+bench-shaper: need-root $(VENV) $(MICROPYTHON) build/bench/libpump.so build/.debian-packages-guest ## what a household feels of a saturated relay; CASES='10:ours:web' REPEATS=1; needs root
+	@qemu/modem.sh
+	@exec $(PYTHON) -m bench.shaper
+
+NOT_YET := bench bench-router bench-audit qemu
 .PHONY: $(NOT_YET)
 $(NOT_YET):
 	@echo "make $@: not there yet" >&2; exit 1

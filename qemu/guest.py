@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -32,18 +33,21 @@ class GuestError(Exception):
 class Guest:
     """One guest with `memory_mb` of RAM and the `extra` files (path in the guest -> path here) in its initrd.
 
+    `image`: another folder of build/qemu than the CPU's. `devices`: more words for QEMU's command line.
     Use as a context manager: leaving it ends QEMU and removes its files.
     """
 
     def __init__(
-        self, arch: str, memory_mb: int = 128, extra: dict[str, Path] | None = None, boot_s: float = 120
-    ) -> None:
+        self, arch: str, memory_mb: int = 128, extra: dict[str, Path] | None = None, boot_s: float = 120,
+        image: str = "", devices: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.arch, self.memory_mb, self.extra, self.boot_s = arch, memory_mb, extra or {}, boot_s
+        self.image, self.devices = ROOT / "build" / "qemu" / (image or arch), devices
         self._ids = itertools.count(1)
         self._buffer = b""
 
     def __enter__(self) -> Guest:
-        image = ROOT / "build" / "qemu" / self.arch
+        image = self.image
         if not (image / "initrd").exists():
             raise GuestError(f"no image for {self.arch}: run make guest ARCH={self.arch}")
         (ROOT / "build" / "tmp").mkdir(exist_ok=True)
@@ -63,6 +67,7 @@ class Guest:
         port = "socket,id=ctl,path=ctl,server=on,wait=off"
         command = [*command, "-m", str(self.memory_mb), "-nodefaults", "-display", "none", "-no-reboot"]
         command += ["-kernel", str(image / "vmlinuz"), "-initrd", "initrd", "-device", "virtio-rng-pci"]
+        command += self.devices
         command += ["-serial", "file:console", "-chardev", port]
         if control.startswith("ttyS"):
             command += ["-serial", "chardev:ctl"]

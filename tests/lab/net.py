@@ -136,15 +136,20 @@ def run_in(ns: str, argv: list[str], *, text: str | None = None, timeout: float 
 def no_segmentation(ns: str, ifname: str) -> None:
     """What crosses the link has wire size: no packet bigger than the MTU, as on a cable."""
     with inside(ns):
-        card = IoctlEthtool(ifname)
-        try:
-            features = card.get_features()
-            for name in SEGMENTATION:
-                if features.is_available(name):
-                    features.set_value(name, False)
-            card.set_features(features)
-        finally:
-            card.close()
+        whole_packets(ifname)
+
+
+def whole_packets(ifname: str) -> None:
+    """The same in this thread's namespace."""
+    card = IoctlEthtool(ifname)
+    try:
+        features = card.get_features()
+        for name in SEGMENTATION:
+            if features.is_available(name):
+                features.set_value(name, False)
+        card.set_features(features)
+    finally:
+        card.close()
 
 
 class Lab:

@@ -8,6 +8,8 @@ from ..platform import clock, config, files, net, process
 from ..platform.ffi import RUNTIME
 from . import faults, gateways, keys, publish, rate, status
 from .exit import Exit
+from .idle import Idle
+from .idle import check_settings as check_idle
 from .log import Log
 from .tickets import Book
 from .worker import Worker
@@ -18,8 +20,6 @@ OPEN_RETRY_MS = 3000  # after a gateway failed
 RESPAWN_MS = 2000
 READ_MOST = 64  # messages of the relay in a turn: a flood must not hold up the rate
 SHORT_MOST = 20  # turns in a row without enough memory before the agent gives up and is started anew
-# A datagram on the WAN's wire beside its UDP payload: Ethernet 14, IPv4 20, UDP 8.
-OVERHEAD = 42
 
 
 class Agent:
@@ -36,16 +36,15 @@ class Agent:
         self.socket = net.UnixDatagram(settings["run_dir"] + "/agent.sock")
         self.relay_path = settings["run_dir"] + "/relay.sock"
         self.book = Book(settings["run_dir"], settings["state_dir"])
-        self.household = rate.Household(settings)
-        self.allowed = rate.LEAST_KBPS
-        self.reason = "starting"
+        self.idle = Idle(settings, self.tell, self.log)
         self.relay_hello = None
         self.relay_stats = None
         self.relay_at = None
         self.gateway_state = {}
         self.exit = Exit(settings, self.log) if settings["exit"] else None
         self.child = None
-        self.poller = net.Poller([self.socket.fd, self.signals.fd, -1])
+        echo = self.idle.echo
+        self.poller = net.Poller([self.socket.fd, self.signals.fd, -1, echo.fd if echo is not None else -1])
         self._busy = {}  # job: since when (ms)
         self._wait = {}  # job: not before (ms)
         self._spawn_at = clock.ms()
@@ -85,6 +84,7 @@ class Agent:
         left = rate.TICK_MS - clock.diff(clock.ms(), self._tick)
         if left > 0:
             self.poller.wait(left)
+            self.idle.echoes()
             self.read_relay()
             self.read_child()
         now = clock.ms()
@@ -93,7 +93,7 @@ class Agent:
         if late >= rate.TICK_MS:
             # A late tick does not make the following ones early.
             self._tick = clock.add(self._tick, rate.TICK_MS) if late < 2 * rate.TICK_MS else now
-            self.steer()
+            self.idle.tick()
         if clock.diff(now, self._second) >= STATUS_MS:
             self._second = now
             self.every_second()
@@ -106,49 +106,25 @@ class Agent:
             self.child.stop()
         if self.exit is not None:
             self.exit.close()
+        self.idle.close()
         self.socket.close()
         self.signals.close()
         status.remove(self.settings["run_dir"])
-
-    def steer(self):
-        """One tick: read the WAN's counter, tell the relay its rate."""
-        wan = self._wan_bytes()
-        household = self.household.tick(clock.ms(), wan)
-        self.allowed, self.reason = rate.step(self.settings, self.allowed, household)
-        self.tell({"t": "rate", "kbps": self.allowed, "reason": self.reason})
-
-    def on_sent(self, message):
-        """The relay's answer to a rate: what it has sent so far. A household's burst lowers the rate at once."""
-        wan = self._wan_bytes()
-        household = self.household.own(clock.ms(), wan, self._own_bytes(message["bytes"], message["packets"]))
-        if household is not None:
-            lower, reason = rate.step(self.settings, self.allowed, household, self.household.full)
-            if lower < self.allowed:
-                self.allowed, self.reason = lower, reason
-                self.tell({"t": "rate", "kbps": lower, "reason": reason})
-
-    def _own_bytes(self, sent, packets):
-        """Bytes on the WAN's wire of `packets` datagrams with `sent` bytes in all, and of what the exit's TUN took."""
-        own = sent + OVERHEAD * packets
-        if self.exit is not None:
-            # What leaves through the exit's TUN goes out of the WAN too, with an Ethernet header of its own.
-            base = "/sys/class/net/" + self.settings["exit_tun"] + "/statistics/rx_"
-            own += (_counter(base + "bytes") or 0) + 14 * (_counter(base + "packets") or 0)
-        return own
 
     def every_second(self):
         if self.child is None or not self.child.channel.open:
             self._respawn()
         self._save(False)
         try:
+            self.idle.second(self.relay_stats)
             status.write(self.settings["run_dir"], self.status())
         except OSError as error:
             self.log.change("status", str(error))
 
     # -- the relay -------------------------------------------------------------------
 
-    def tell(self, message):
-        return self.socket.send(self.relay_path, json.dumps(message).encode())
+    def tell(self, message, fd=-1):
+        return self.socket.send(self.relay_path, json.dumps(message).encode(), fd)
 
     def hello(self):
         """Keys and rules for the relay, with the exit's TUN."""
@@ -164,7 +140,7 @@ class Agent:
             "exit": self.exit is not None,
         }
         fd = self.exit.fd if self.exit is not None else -1
-        return self.socket.send(self.relay_path, json.dumps(message).encode(), fd)
+        return self.tell(message, fd)
 
     def read_relay(self):
         for _ in range(READ_MOST):
@@ -190,6 +166,9 @@ class Agent:
             self.exit.open()
         if not message["ready"] or (self.exit is not None and self.exit.fd >= 0 and not message["exit"]):
             self.hello()
+
+    def on_sent(self, message):
+        self.idle.heard(message)
 
     def on_open(self, message):
         answer = self.book.open(message)
@@ -234,6 +213,8 @@ class Agent:
             message = json.loads(text)
             if message["t"] == "state":
                 self.gateway_state = message
+                if message.get("earnings"):
+                    self.idle.redeemed(message["earnings"].get("units", 0) + self.book.unredeemed())
             elif message["t"] == "idle":
                 self._busy.pop(message["job"], None)
             else:
@@ -287,9 +268,6 @@ class Agent:
         except (OSError, MemoryError) as error:
             self.log.change("tickets", "not saved: " + str(error))
 
-    def _wan_bytes(self):
-        return _counter("/sys/class/net/" + self.settings["wan"] + "/statistics/tx_bytes")
-
     def status(self):
         """Raw numbers and reason codes for status.json."""
         relay = None
@@ -308,14 +286,7 @@ class Agent:
             "wallet": "0x" + self.keys.address.hex(),
             "payout": self.settings["payout"] or "0x" + self.keys.address.hex(),
             "region": self.settings["region"],
-            "rate": {
-                "allowed_kbps": self.allowed,
-                "household_kbps": self.household.kbps,
-                "reason": self.reason,
-                "uplink_kbps": self.settings["uplink_kbps"],
-                "limit_kbps": rate.limit_kbps(self.settings)[0],
-                "wan_tx_bytes": self._wan_bytes(),
-            },
+            "rate": self.idle.status(),
             "relay": relay,
             "gateways": state.get("gateways", []),
             "stake": {
@@ -356,6 +327,7 @@ def check_settings(settings):
     from . import policy, registration
 
     try:
+        check_idle(settings)
         gateways.check(settings)
         if not settings["stake_wei"].isdigit():
             raise ValueError("setting stake_wei: %r is not allowed; it wants decimal digits" % settings["stake_wei"])
@@ -366,12 +338,3 @@ def check_settings(settings):
             publish.addresses(settings)
     except ValueError as error:
         raise config.ConfigError(str(error))
-
-
-def _counter(path):
-    """A kernel counter, or None when it cannot be read."""
-    text = files.read(path)
-    try:
-        return int(text) if text else None
-    except ValueError:
-        return None

@@ -33,6 +33,13 @@ MESSAGE_MAX = 32768  # bytes of one message between the processes
 pid = _getpid
 
 
+def cpu_ms():
+    """CPU time of this process in ms, user and system, in steps of 10 ms (proc(5): stat)."""
+    with open("/proc/self/stat") as f:
+        words = f.read().split(")")[-1].split()
+    return (int(words[11]) + int(words[12])) * 10
+
+
 def _set(numbers):
     mask = bytearray(128)  # sigset_t of glibc and musl
     _sigemptyset(ffi.addr(mask))
