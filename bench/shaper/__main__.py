@@ -25,7 +25,7 @@ from bench.relay.machine import ROOT, TRAFFIC_CPUS, private_run, wait_for
 from qemu.guest import GuestError
 
 from .buyer import Buyer
-from .household import LEAD, STEP_OFF, STEP_ON, STEP_SHARE, WEB_BYTES
+from .household import LEAD, STEP_OFF, STEP_ON, STEP_SHARE
 from .line import Scene, buffer_bytes
 
 UPLINKS = (2, 10, 40, 300)
@@ -97,8 +97,8 @@ def run(s: Scene, buyer: Buyer | None, kind: str) -> dict[str, Any]:
     if kind == "bulk":
         out["rate"] = bulk * 8 / (end - begin) / 1e6
     if kind == "web":
-        out["rate"] = WEB_BYTES * 8 / statistics.median(sent["web"]) / 1e6 if sent["web"] else 0.0
-        out["web_ms"] = statistics.median(sent["web"]) * 1000 if sent["web"] else None
+        out["rate"] = bulk * 8 / (end - begin) / 1e6
+        out["burst_ms"] = statistics.median(sent["web"]) * 1000
     if kind == "steps":
         out["rate"] = len(got["steps"]) / sent["sent"]
         household += len(got["steps"]) * 1242
@@ -141,6 +141,8 @@ def compare(with_relay: dict[str, Any], alone: dict[str, Any]) -> dict[str, floa
     }
     if "rate" in alone and alone["rate"]:
         out["lost_pct"] = 100 * (1 - with_relay["rate"] / alone["rate"])
+    if "burst_ms" in alone:
+        out["burst_slower_ms"] = with_relay["burst_ms"] - alone["burst_ms"]
     for key in ("idle_used_pct", "yield_ms", "relay_mbps"):
         if key in with_relay:
             out[key] = with_relay[key]
@@ -215,7 +217,8 @@ def show(c: dict[str, Any]) -> None:
     print(
         f"{c['mbps']:>4} Mbit/s {c['mode']:<9} {c['household']:<6} lost {c['lost_pct']:>6.2f} %  added p50 "
         f"{c['added_p50_ms']:>7.2f} p99 {c['added_p99_ms']:>7.2f} ms (alone {c['alone_p99_ms']:.1f})  idle used "
-        f"{c.get('idle_used_pct', float('nan')):>6.1f} %  yield {c.get('yield_ms', float('nan')):>5.0f} ms",
+        f"{c.get('idle_used_pct', float('nan')):>6.1f} %  yield {c.get('yield_ms', float('nan')):>5.0f} ms"
+        + (f"  bursts {c['burst_slower_ms']:+.1f} ms" if "burst_slower_ms" in c else ""),
         flush=True,
     )
 

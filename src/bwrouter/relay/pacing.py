@@ -10,7 +10,7 @@ from .reflex import LOOK_US
 
 STALE_MS = 2000  # without an update for so long the relay falls to its floor
 DEPTH_MS = 4  # what an idle bucket saves up: a burst of so long into the modem's queue
-LINE_DEPTH_MS = 2  # and of the line's bucket, which knows better
+LINE_DEPTH_MS = 4  # and of the line's bucket: a relay that wakes late makes good for so long
 DEPTH_LEAST = 1500  # bytes: one packet
 DEBT_MS = 300  # of the line: what lies in a modem's queue beyond this was dropped, or will never be worth waiting for
 TRICKLE_US = 1300000  # a packet in so long keeps circuits alive whatever the household does
