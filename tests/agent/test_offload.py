@@ -32,8 +32,14 @@ ip -n {WORLD} route add 192.168.1.0/24 via 198.18.0.11
 """
 RULES = """
 table inet fw {
-  flowtable ft { hook ingress priority filter; devices = { lan0, wan0 }; }
-  chain forward { type filter hook forward priority filter; policy accept; meta l4proto tcp flow add @ft }
+  flowtable ft {
+    hook ingress priority filter
+    devices = { lan0, wan0 }
+  }
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    meta l4proto tcp flow add @ft
+  }
 }
 """
 

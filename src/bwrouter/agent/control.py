@@ -28,6 +28,7 @@ class Sample:
         self.stopped = ""  # "quota", "schedule" or "pause": nothing may be sent
         self.hidden = ""  # why the counter cannot be trusted: "offload"
         self.left = None  # bytes that a quota leaves
+        self.debt_ms = 0  # the longest queue that the relay has known of in the last ticks, and kept out of
         self.queued = False  # whether buyers' cells wait in the relay
         self.busy_pct = 0  # of a core, by the relay
 
@@ -92,7 +93,7 @@ class Controller:
         else:
             told, reason = self._classic(s, free)
             shown = told
-        braked = self.brake.step(s.now, self.delay, s.own, s.own + (s.household or 0), told)
+        braked = self.brake.step(s.now, self.delay, s.own, s.own + (s.household or 0), told, s.debt_ms)
         if braked < told:
             told, reason = max(braked, rate.LEAST_KBPS), "delay"
             shown = min(shown, told)

@@ -65,11 +65,14 @@ class Brake:
         self._at = None
         self._ticks = 0  # for so many the queue has stood, with us in it
 
-    def step(self, now, delay, own_kbps, wan_kbps, most):
-        """The most that the relay may send in kbit/s; `most` is what else allows."""
+    def step(self, now, delay, own_kbps, wan_kbps, most, known_ms=0):
+        """The most that the relay may send in kbit/s; `most` is what else allows.
+
+        `known_ms`: the longest queue of the household's that the relay has waited out lately: that is no news.
+        """
         standing = delay.queue_us > delay.target_us() and delay.base_us >= 0
         # A queue that the household alone makes is its own: the counter has stopped the relay already.
-        ours = standing and own_kbps * 4 > wan_kbps and own_kbps > 0
+        ours = standing and own_kbps * 4 > wan_kbps and own_kbps > 0 and known_ms * 2000 < delay.queue_us
         self._ticks = self._ticks + 1 if ours else 0
         if ours:
             if self._ticks < STANDS:

@@ -9,6 +9,7 @@ from .shaping import Shaping
 
 WAN_RETRY_MS = 1000  # between two offers of the counter to a relay that does not read it
 PROBE_IDLE = 5  # ticks between two echoes while nothing is relayed
+DEBT_TICKS = 5  # a round trip shows a queue late, and the least of three later still
 HISTORY_S = 60
 OFFLOAD_S = 600
 ETHERNET = 14
@@ -40,6 +41,7 @@ class Idle:
         self._own = None  # (ms, bytes) of the last pair that own_kbps is from
         self._own_kbps = 0
         self._seen = None  # (WAN, own) bytes that the history has seen
+        self._debts = []
         self._offered = None
         self._ticks = 0
         self._offload_at = self._history_at = None
@@ -68,6 +70,7 @@ class Idle:
         wan = self.counter.read()
         own = self._own_bytes(message["bytes"], message["packets"])
         self.sent = message
+        self._debts = self._debts[-DEBT_TICKS + 1 :] + [message.get("debt_ms", 0)]
         self._hide()
         if self._own is not None and own >= self._own[1] and clock.diff(now, self._own[0]) > 0:
             self._own_kbps = (own - self._own[1]) * 8 // clock.diff(now, self._own[0])
@@ -139,6 +142,7 @@ class Idle:
         s.reflex = sent is not None and sent.get("reflex", False)
         s.queued = sent is not None and sent.get("queued", 0) > 0
         s.stopped, s.hidden, s.busy_pct = self.stopped, self.hidden, self.busy_pct
+        s.debt_ms = max(self._debts) if self._debts else 0
         s.left = self.quota.left()
         return s
 

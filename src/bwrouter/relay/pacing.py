@@ -36,6 +36,7 @@ class Pacer:
         self.own_bytes = self.own_mib = self.own_cells = 0
         self._own = 0  # the first bucket
         self._room = 0  # the second
+        self.debt_ms = 0  # the most that the line's bucket was in debt since the agent asked: a queue that is known of
         self._spent = 0  # since the last refill
         self._new_bytes = self._new_cells = self._new_exit = 0
         self._at = clock.us()
@@ -119,6 +120,8 @@ class Pacer:
             room = deep
         elif room < debt:
             room = debt
+        if room < 0:
+            self.debt_ms = max(self.debt_ms, -room * 8 // line)
         # A queue of this machine itself (a modem that is built in): ours wait there, so the line is full.
         if self.reflex.pending() > 2 * deep + 4096:
             room = min(room, 0)

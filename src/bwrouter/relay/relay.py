@@ -92,8 +92,9 @@ class Relay:
             reflex = pacer.reflex
             self.control.tell(
                 {"t": "sent", "bytes": size, "packets": cells, "reflex": reflex.fd >= 0, "blind": reflex.blind,
-                 "queued": self.loop.queue.count}
+                 "queued": self.loop.queue.count, "debt_ms": pacer.debt_ms}
             )  # fmt: skip
+            pacer.debt_ms = 0
 
     def on_wan(self, message, fd):
         """The WAN's byte counter, to see the household by."""

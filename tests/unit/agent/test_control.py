@@ -104,6 +104,15 @@ def test_a_queue_of_the_households_own_brakes_nothing():
         assert b.step(i * 200, d, 100, 10000, 9500) == 9500
 
 
+def test_a_burst_that_the_relay_has_waited_out_brakes_nothing():
+    c = control.Controller(settings())
+    for tick in range(40):
+        burst = 20 <= tick < 24
+        c.delay.heard(tick * rate.TICK_MS, 250000 if burst else 12000)
+        c.step(sample(tick, reflex=True, own=c.kbps, debt_ms=240 if 20 <= tick < 26 else 0))
+        assert c.kbps == FREE, tick
+
+
 def test_a_path_that_becomes_longer_is_no_queue_for_long():
     c = control.Controller(settings())
     seen = []

@@ -80,6 +80,7 @@ def test_it_stops_at_once_and_goes_on_when_the_burst_has_left_the_modem():
     s.show()
     s.run(reflex.LOOK_US // 1000 + 1)
     during = s.run(30)
+    assert 40 <= s.pacer.debt_ms <= 60
     after = s.run(100)
     s.close()
     assert during == 0
