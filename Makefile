@@ -144,7 +144,12 @@ bench-router: $(VENV) build/micropython/mipsel/.done build/.debian-packages-gues
 	@qemu/build.sh mipsel
 	@exec $(PYTHON) -m bench.router
 
-NOT_YET := bench bench-shaper bench-audit qemu
+.PHONY: bench-shaper
+bench-shaper: need-root $(VENV) $(MICROPYTHON) build/bench/libpump.so build/.debian-packages-guest ## what a household feels of a saturated relay; CASES='10:ours:web' REPEATS=1; needs root
+	@qemu/modem.sh
+	@exec $(PYTHON) -m bench.shaper
+
+NOT_YET := bench bench-audit qemu
 .PHONY: $(NOT_YET)
 $(NOT_YET):
 	@echo "make $@: not there yet" >&2; exit 1

@@ -34,6 +34,7 @@ class Guest:
     """One guest with `memory_mb` of RAM and the `extra` files (path in the guest -> path here) in its initrd; `options`
     go to QEMU as they are.
 
+    `image`: another folder of build/qemu than the CPU's.
     Use as a context manager: leaving it ends QEMU and removes its files.
     """
 
@@ -43,15 +44,16 @@ class Guest:
         memory_mb: int = 128,
         extra: dict[str, Path] | None = None,
         boot_s: float = 120,
+        image: str = "",
         options: Sequence[str] = (),
     ) -> None:
         self.arch, self.memory_mb, self.extra, self.boot_s = arch, memory_mb, extra or {}, boot_s
-        self.options = options
+        self.image, self.options = ROOT / "build" / "qemu" / (image or arch), options
         self._ids = itertools.count(1)
         self._buffer = b""
 
     def __enter__(self) -> Guest:
-        image = ROOT / "build" / "qemu" / self.arch
+        image = self.image
         if not (image / "initrd").exists():
             raise GuestError(f"no image for {self.arch}: run make guest ARCH={self.arch}")
         (ROOT / "build" / "tmp").mkdir(exist_ok=True)

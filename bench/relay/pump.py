@@ -31,6 +31,7 @@ def _load() -> C.CDLL:
     lib.pump_backward.argtypes = [p, u32, u32, u32, u32, C.c_char_p, u64, C.c_char_p]
     result = C.POINTER(Result)
     lib.pump_run.argtypes = [C.c_int, C.c_char_p, p, u32, u32, u32, u32, C.c_int, u32, C.c_char_p, u64, result]
+    lib.pump_send.argtypes = [C.c_int, C.c_char_p, p, u32, u32]
     lib.pump_drain.argtypes = [C.c_int, u32, C.c_char_p, u64, result]
     lib.pump_aead.argtypes = [u32, u32, C.POINTER(C.c_double), C.POINTER(C.c_double)]
     if lib.pump_init():

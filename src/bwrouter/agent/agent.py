@@ -8,6 +8,8 @@ from ..platform import clock, config, files, net, process
 from ..platform.ffi import RUNTIME
 from . import faults, gateways, keys, publish, rate, status
 from .exit import Exit
+from .idle import Idle
+from .idle import check_settings as check_idle
 from .log import Log
 from .relays import Relays
 from .tickets import Book
@@ -19,8 +21,6 @@ OPEN_RETRY_MS = 3000  # after a gateway failed
 RESPAWN_MS = 2000
 READ_MOST = 64  # messages of the relay in a turn: a flood must not hold up the rate
 SHORT_MOST = 20  # turns in a row without enough memory before the agent gives up and is started anew
-# A datagram on the WAN's wire beside its UDP payload: Ethernet 14, IPv4 20, UDP 8.
-OVERHEAD = 42
 
 
 class Agent:
@@ -37,13 +37,12 @@ class Agent:
         self.socket = net.UnixDatagram(settings["run_dir"] + "/agent.sock")
         self.relays = Relays(settings["run_dir"], config.workers(settings))
         self.book = Book(settings["run_dir"], settings["state_dir"])
-        self.household = rate.Household(settings)
-        self.allowed = rate.LEAST_KBPS
-        self.reason = "starting"
+        self.idle = Idle(settings, self.tell_line, self.log)
         self.gateway_state = {}
         self.exit = Exit(settings, self.log) if settings["exit"] else None
         self.child = None
-        self.poller = net.Poller([self.socket.fd, self.signals.fd, -1])
+        echo = self.idle.echo
+        self.poller = net.Poller([self.socket.fd, self.signals.fd, -1, echo.fd if echo is not None else -1])
         self._busy = {}  # job: since when (ms)
         self._wait = {}  # job: not before (ms)
         self._spawn_at = clock.ms()
@@ -84,6 +83,7 @@ class Agent:
         left = rate.TICK_MS - clock.diff(clock.ms(), self._tick)
         if left > 0:
             self.poller.wait(left)
+            self.idle.echoes()
             self.read_relay()
             self.read_child()
         now = clock.ms()
@@ -92,7 +92,7 @@ class Agent:
         if late >= rate.TICK_MS:
             # A late tick does not make the following ones early.
             self._tick = clock.add(self._tick, rate.TICK_MS) if late < 2 * rate.TICK_MS else now
-            self.steer()
+            self.idle.tick()
         if clock.diff(now, self._second) >= STATUS_MS:
             self._second = now
             self.every_second()
@@ -105,58 +105,36 @@ class Agent:
             self.child.stop()
         if self.exit is not None:
             self.exit.close()
+        self.idle.close()
         self.socket.close()
         self.signals.close()
         status.remove(self.settings["run_dir"])
-
-    def steer(self):
-        """One tick: read the WAN's counter, tell the relay its rate."""
-        wan = self._wan_bytes()
-        household = self.household.tick(clock.ms(), wan)
-        self.allowed, self.reason = rate.step(self.settings, self.allowed, household)
-        self.tell_rate()
-
-    def tell_rate(self):
-        """Each relay process gets its part of what is allowed."""
-        parts = self.relays.split(self.allowed)
-        for worker in range(self.relays.count):
-            self.tell({"t": "rate", "kbps": parts[worker], "reason": self.reason}, worker)
-
-    def on_sent(self, message, worker):
-        """The relay's answer to a rate: what it has sent so far. A household's burst lowers the rate at once."""
-        sent = self.relays.on_sent(worker, message)
-        if sent is None:
-            return
-        household = self.household.own(clock.ms(), self._wan_bytes(), self._own_bytes(*sent))
-        if household is not None:
-            lower, reason = rate.step(self.settings, self.allowed, household, self.household.full)
-            if lower < self.allowed:
-                self.allowed, self.reason = lower, reason
-                self.tell_rate()
-
-    def _own_bytes(self, sent, packets):
-        """Bytes on the WAN's wire of `packets` datagrams with `sent` bytes in all, and of what the exit's TUN took."""
-        own = sent + OVERHEAD * packets
-        if self.exit is not None:
-            # What leaves through the exit's TUN goes out of the WAN too, with an Ethernet header of its own.
-            for tun in self.exit.names:
-                base = "/sys/class/net/" + tun + "/statistics/rx_"
-                own += (_counter(base + "bytes") or 0) + 14 * (_counter(base + "packets") or 0)
-        return own
 
     def every_second(self):
         if self.child is None or not self.child.channel.open:
             self._respawn()
         self._save(False)
         try:
+            self.idle.second(self.relays.cpu_ms())
             status.write(self.settings["run_dir"], self.status())
         except OSError as error:
             self.log.change("status", str(error))
 
     # -- the relay -------------------------------------------------------------------
 
-    def tell(self, message, worker=0):
-        return self.socket.send(self.relays.paths[worker], json.dumps(message).encode())
+    def tell(self, message, worker=0, fd=-1):
+        return self.socket.send(self.relays.paths[worker], json.dumps(message).encode(), fd)
+
+    def tell_line(self, message, fd=-1):
+        """A rate, of which each relay process gets its part; or the WAN's counter, for a relay that is alone: several
+        would take each other's bytes for the household's."""
+        if message["t"] == "rate":
+            parts = self.relays.split(message["kbps"])
+            for worker in range(self.relays.count):
+                message["kbps"] = parts[worker]
+                self.tell(message, worker)
+        else:
+            self.tell(message, 0, fd)
 
     def tell_all(self, message):
         """For whichever relay process it concerns; the others know nothing of it and let it pass."""
@@ -177,7 +155,7 @@ class Agent:
             "exit": self.exit is not None,
         }
         fd = self.exit.fds[worker] if self.exit is not None else -1
-        return self.socket.send(self.relays.paths[worker], json.dumps(message).encode(), fd)
+        return self.tell(message, worker, fd)
 
     def read_relay(self):
         for _ in range(READ_MOST):
@@ -202,6 +180,11 @@ class Agent:
             self.exit.open()
         if not message["ready"] or (self.exit is not None and self.exit.fds[worker] >= 0 and not message["exit"]):
             self.hello(worker)
+
+    def on_sent(self, message, worker):
+        sent = self.relays.on_sent(worker, message)
+        if sent is not None:
+            self.idle.heard(sent)
 
     def on_open(self, message, worker):
         answer = self.book.open(message)
@@ -246,6 +229,8 @@ class Agent:
             message = json.loads(text)
             if message["t"] == "state":
                 self.gateway_state = message
+                if message.get("earnings"):
+                    self.idle.redeemed(message["earnings"].get("units", 0) + self.book.unredeemed())
             elif message["t"] == "idle":
                 self._busy.pop(message["job"], None)
             else:
@@ -299,9 +284,6 @@ class Agent:
         except (OSError, MemoryError) as error:
             self.log.change("tickets", "not saved: " + str(error))
 
-    def _wan_bytes(self):
-        return _counter("/sys/class/net/" + self.settings["wan"] + "/statistics/tx_bytes")
-
     def status(self):
         """Raw numbers and reason codes for status.json."""
         state = self.gateway_state
@@ -316,14 +298,7 @@ class Agent:
             "wallet": "0x" + self.keys.address.hex(),
             "payout": self.settings["payout"] or "0x" + self.keys.address.hex(),
             "region": self.settings["region"],
-            "rate": {
-                "allowed_kbps": self.allowed,
-                "household_kbps": self.household.kbps,
-                "reason": self.reason,
-                "uplink_kbps": self.settings["uplink_kbps"],
-                "limit_kbps": rate.limit_kbps(self.settings)[0],
-                "wan_tx_bytes": self._wan_bytes(),
-            },
+            "rate": self.idle.status(),
             "relay": self.relays.status(),
             "gateways": state.get("gateways", []),
             "stake": {
@@ -364,6 +339,7 @@ def check_settings(settings):
     from . import policy, registration
 
     try:
+        check_idle(settings)
         gateways.check(settings)
         if not settings["stake_wei"].isdigit():
             raise ValueError("setting stake_wei: %r is not allowed; it wants decimal digits" % settings["stake_wei"])
@@ -375,12 +351,3 @@ def check_settings(settings):
             publish.addresses(settings)
     except ValueError as error:
         raise config.ConfigError(str(error))
-
-
-def _counter(path):
-    """A kernel counter, or None when it cannot be read."""
-    text = files.read(path)
-    try:
-        return int(text) if text else None
-    except ValueError:
-        return None

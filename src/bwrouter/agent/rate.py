@@ -24,18 +24,21 @@ def limit_kbps(settings):
     return (cap, "cap") if 0 < cap < free else (free, "uplink")
 
 
-def step(settings, allowed, household, full=False):
+def step(settings, allowed, household, full=False, free=None, most=None):
     """The next (allowed kbit/s, reason) after `allowed`, for a household that sends `household` kbit/s (None: unknown).
 
-    `full`: the line is full, so that `household` is too low.
+    `full`: the line is full, so that `household` is too low. `free`: the line less its reserve, `most`: (limit, why),
+    where they are not the settings'.
 
     Reasons: `counters` (no WAN counter: the floor), `household`, `cap`, `uplink`, `rising`.
     """
     if household is None:
         return settings["floor_kbps"], "counters"
-    limit, reason = limit_kbps(settings)
+    limit, reason = most or limit_kbps(settings)
     rise = max(limit // RISE, LEAST_KBPS)
-    free = settings["uplink_kbps"] * (100 - settings["reserve_pct"]) // 100 - household
+    if free is None:
+        free = settings["uplink_kbps"] * (100 - settings["reserve_pct"]) // 100
+    free = (free - household) * settings.get("share_pct", 100) // 100
     if free < limit:
         limit, reason = max(free, LEAST_KBPS), "household"
     if full:
@@ -52,12 +55,16 @@ class Household:
     """
 
     def __init__(self, settings):
-        self.margin = settings["uplink_kbps"] // MARGIN
-        self.full_kbps = settings["uplink_kbps"] * FULL_PCT // 100
+        self.reckon(settings["uplink_kbps"])
         self.full = False  # whether the last pair showed a full line
         self.kbps = None  # the estimate; None before the first
         self._tick = None  # (time, WAN bytes)
         self._pairs = []  # (time, WAN bytes, own bytes), the newest last
+
+    def reckon(self, uplink_kbps):
+        """The line's rate, as far as it is known."""
+        self.margin = uplink_kbps // MARGIN
+        self.full_kbps = uplink_kbps * FULL_PCT // 100
 
     def own(self, now, wan, own):
         """The relay has sent `own` bytes on the WAN's wire in all, `wan` is the WAN's counter (None: unreadable).

@@ -73,7 +73,7 @@ class Relays:
         return self._parts
 
     def on_sent(self, worker, message):
-        """What a process has sent so far. (bytes, packets) of all together once every living one has said it."""
+        """What a process has sent so far. The same of all together once every living one has said it, else None."""
         now = clock.ms()
         sent = message["bytes"], message["packets"]
         passed = clock.diff(now, self._at[worker])
@@ -84,7 +84,15 @@ class Relays:
         self._asked.discard(worker)
         if self._asked:
             return None
-        return sum([s[0] for s in self._sent]), sum([s[1] for s in self._sent])
+        if self.count == 1:
+            return message
+        size, packets = sum([s[0] for s in self._sent]), sum([s[1] for s in self._sent])
+        return {"bytes": size, "packets": packets, "queued": sum(self._waiting)}
+
+    def cpu_ms(self):
+        """CPU time of a process, the mean of all; None before any has said it."""
+        known = [s["cpu_ms"] for s in self._stats if s is not None and "cpu_ms" in s]
+        return sum(known) // len(known) if known else None
 
     def on_stats(self, worker, message):
         self._stats[worker] = message

@@ -29,6 +29,14 @@ def read(run_dir):
         return None
 
 
+def _verdict(verdict):
+    """What the household lost in the last day, in words."""
+    if verdict["lost_pct"] is None:
+        return "has sent nothing yet"
+    words = "lost %.2f %% of what it sent" % verdict["lost_pct"]
+    return words + (" and %.1f ms" % verdict["added_ms"] if verdict["added_ms"] is not None else "")
+
+
 def lines(status, now):
     """The status in words, a list of lines. `now`: unix seconds."""
     rate, tickets, stake = status["rate"], status["tickets"], status["stake"]
@@ -43,6 +51,15 @@ def lines(status, now):
             rate["reason"],
             "?" if rate["household_kbps"] is None else rate["household_kbps"],
         ),
+        "line      %s kbit/s (%s%s)%s%s"
+        % (
+            rate["uplink_kbps"],
+            rate["uplink_sure"],
+            ", measured %d" % rate["uplink_measured_kbps"] if rate["uplink_measured_kbps"] else "",
+            ", queue %.1f ms" % (rate["delay_queue_us"] / 1000) if rate["delay_queue_us"] >= 0 else "",
+            ", paused" if rate["paused_until"] else "",
+        ),
+        "household " + _verdict(rate["verdict"]),
         "stake     %s wei, %s" % (chain.get("stake", "?"), stake["error"] or chain.get("state", "not known yet")),
         "tickets   %d held, %d units not redeemed yet, %d redeemed since the start"
         % (tickets["held"], tickets["unredeemed_units"], tickets["redeemed_units"]),

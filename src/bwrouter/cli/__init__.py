@@ -11,6 +11,7 @@ USAGE = """usage: bwrouter <command> [--config FILE] [--json] [--yes]
   status         what the agent says: rate and why, stake, tickets, gateways, earnings
   caps           the sharing caps that hold, and the rate they allow now
   pause TIME     share nothing for TIME (1h, 90m), until `tomorrow`, or `off` to go on; without TIME: until when
+  probe          measure the uplink while buyers use it; status shows what was found
   earnings       what was earned, posted and paid, proved against the chain
   verdicts       what verifiers found when they audited this router
   stake          the stake on chain; with --yes, make it now as stake_wei says
@@ -36,6 +37,7 @@ _COMMANDS = {
     "verdicts": "show",
     "version": "show",
     "pause": "pause",
+    "probe": "pause",
     "check": "check",
     "earnings": "money",
     "claim": "money",

@@ -1,7 +1,8 @@
-"""`bwrouter pause`: share nothing for a while, by run_dir/pause.json, which the agent honours."""
+"""`bwrouter pause` and `probe`: what the owner asks of the agent by files in run_dir."""
 
 import json
 
+from ..agent import idle
 from ..platform import clock, files
 from . import Usage, most, settings_of
 
@@ -11,6 +12,7 @@ LONGEST_S = 31 * 86400
 
 def pause(words, options):
     most(words, 1)
+    clock.zone()
     settings = settings_of(options)
     path = settings["run_dir"] + "/pause.json"
     if words:
@@ -26,6 +28,13 @@ def pause(words, options):
         print(json.dumps({"until": end}))
     else:
         print("paused for %d minutes more" % ((end - clock.unix() + 59) // 60) if end else "not paused")
+
+
+def probe(words, options):
+    """Ask the agent for a probing phase."""
+    most(words, 0)
+    idle.probe(settings_of(options)["run_dir"])
+    print("measuring for at most a minute: see `bwrouter status`")
 
 
 def until(word, now, local):

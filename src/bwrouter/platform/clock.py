@@ -1,5 +1,6 @@
 """Time. `ms`/`us` are monotonic and wrap on MicroPython: compare only through `diff`."""
 
+import os
 import time
 
 try:
@@ -26,6 +27,12 @@ except AttributeError:
         time.sleep(n / 1000)
 
 
+def uptime():
+    """Seconds since boot, int."""
+    with open("/proc/uptime") as f:
+        return int(f.read().split(".")[0])
+
+
 # A router without a battery clock boots in 1970 (or at its image's build time) and learns the time from NTP.
 _EPOCH_SET = 1_767_225_600  # 2026-01-01
 
@@ -38,6 +45,21 @@ def unix():
 def is_set():
     """Whether the wall clock can be believed at all."""
     return unix() >= _EPOCH_SET
+
+
+def zone(path="/etc/TZ"):
+    """Take the time zone from OpenWrt's file where the environment has none: procd passes no TZ to its services."""
+    if os.getenv("TZ"):
+        return
+    try:
+        with open(path) as f:
+            text = f.read().strip()
+    except OSError:
+        return
+    if text:
+        os.putenv("TZ", text)
+        if hasattr(time, "tzset"):
+            time.tzset()
 
 
 def local():

@@ -22,6 +22,11 @@ _fcntl = func(LIBC, "i", "fcntl", "iil")
 POLL = func(LIBC, "i", "poll", "PLi")  # address of pollfd[], count, milliseconds
 READ = func(LIBC, "l", "read", "iPL")
 WRITE = func(LIBC, "l", "write", "iPL")
+try:
+    # glibc's 64-bit form; musl's only form has 64 bits.
+    PREAD = func(LIBC, "l", "pread64", "iPLq")
+except (OSError, AttributeError):
+    PREAD = func(LIBC, "l", "pread", "iPLq")
 
 SOCKADDR_SIZE = 28  # a sockaddr_in6; the one form used on the wire socket
 
@@ -34,6 +39,11 @@ def _check(result, what):
     if result < 0:
         raise NetError(what + ": errno " + str(ffi.errno()))
     return result
+
+
+def socket_fd(family, kind, protocol):
+    """socket(2): a descriptor, or -1 with errno."""
+    return _socket(family, kind, protocol)
 
 
 def close(fd):
@@ -95,7 +105,11 @@ def set_option(fd, level, option, value):
     return _setsockopt(fd, level, option, struct.pack("i", value), 4)
 
 
-def udp_socket(port, ip="::", reuse_port=False):
+# The lower-effort class (RFC 8622): DSCP 1, so TOS and traffic class 0x04.
+LE = 0x04
+
+
+def udp_socket(port, ip="::", reuse_port=False, tos=LE):
     """A bound dual-stack UDP socket (fd). Path MTU discovery without the kernel's cache: datagrams are never
     fragmented.
 
@@ -107,14 +121,18 @@ def udp_socket(port, ip="::", reuse_port=False):
         set_option(fd, consts.SOL_SOCKET, consts.SO_REUSEPORT, 1)
     set_option(fd, consts.IPPROTO_IPV6, consts.IPV6_MTU_DISCOVER, consts.IP_PMTUDISC_PROBE)
     set_option(fd, consts.IPPROTO_IP, consts.IP_MTU_DISCOVER, consts.IP_PMTUDISC_PROBE)
-    # LE, the lower-effort class (RFC 8622): DSCP 1, so TOS and traffic class 0x04.
-    set_option(fd, consts.IPPROTO_IP, consts.IP_TOS, 0x04)
-    set_option(fd, consts.IPPROTO_IPV6, consts.IPV6_TCLASS, 0x04)
+    set_option(fd, consts.IPPROTO_IP, consts.IP_TOS, tos)
+    set_option(fd, consts.IPPROTO_IPV6, consts.IPV6_TCLASS, tos)
     if _bind(fd, pack_addr(ip, port), SOCKADDR_SIZE) < 0:
         code = ffi.errno()
         _close(fd)
         raise NetError("UDP port " + str(port) + " on " + ip + " cannot be bound: " + ffi.reason(code))
     return fd
+
+
+def open_file(path):
+    """A descriptor to read `path` by. Raises NetError."""
+    return _check(_open(path.encode() + b"\0", consts.O_CLOEXEC, 0), path)
 
 
 def buffers(fd, receive, send):

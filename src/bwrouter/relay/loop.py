@@ -10,13 +10,14 @@ from ..platform.sodium import DECRYPT, ENCRYPT, SHORTHASH, STREAM_XOR
 from ..wire import cell
 from ..wire import sizes as S
 from . import circuit as C
-from . import exit, queue
+from . import exit, pacing, queue
 
 SLOTS = 256
-SLACK = 3000  # bytes: two packets more than the tokens at hand are sent rather than copied
+SLACK = 1500  # bytes: one packet more than the tokens at hand is sent rather than copied
 OWN = 48  # slots for cells that this hop originates
 SLOT = mmsg.SLOT
-_HEADER_V6 = 48  # IPv6 and UDP headers: what a datagram costs on the wire beside itself, at most
+_HEADER_V6 = pacing.OUR_HEADERS  # what a datagram costs on the wire beside itself, at most
+_ETHERNET = 14
 _MEMCMP = ffi.func(ffi.LIBC, "i", "memcmp", "PPL")
 
 
@@ -225,6 +226,8 @@ class Loop:
             return self.count("unpaid")
         if c.session is None:
             return self.count("no-session")
+        if not self.pacer.through(n - 24 + _ETHERNET):
+            return self.count("queue-full")
         c.left -= charge
         self.exit.send(c.session, a, self._b[i], 24, n - 24)
 
@@ -267,7 +270,7 @@ class Loop:
         if self.tx.queued:
             # A whole batch at once only within what the pacer allows: on a slow uplink it would be heard at home.
             if pacer.tokens > 0 and self._due <= pacer.tokens + SLACK and not self.queue.count:
-                pacer.tokens -= self._due
+                pacer.spend(self._due, self.tx.queued)
                 self.tx.flush()
             else:
                 self._hold()
@@ -293,15 +296,18 @@ class Loop:
 
     def _drain(self):
         """Send from the rings as far as the tokens reach."""
-        pacer = self.pacer
-        while self.queue.count and pacer.tokens > 0:
+        tokens = self.pacer.tokens
+        charged = cells = 0
+        while self.queue.count and charged < tokens:
             a, n, name = self.queue.pop()
             if a:
                 self.tx.put(a, n, name)
-                pacer.tokens -= n + _HEADER_V6
+                charged += n + _HEADER_V6
+                cells += 1
                 if self.tx.queued == self.tx.most:
                     self.tx.flush()
         self.tx.flush()
+        self.pacer.spend(charged, cells)
 
     # -- cells of our own --------------------------------------------------------
 

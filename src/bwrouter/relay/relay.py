@@ -12,7 +12,8 @@ from .control import Control
 from .credit import Ledger
 from .exit import Exit
 from .loop import Loop
-from .pacing import Pacer
+from .pacing import OUR_HEADERS, Pacer
+from .reflex import Reflex
 from .rules import Rules
 from .setup import Setup
 
@@ -29,10 +30,10 @@ class Relay:
         self.version = version
         self.worker = worker
         self.workers = workers
-        self.fd = net.udp_socket(config["listen_port"] + worker)
+        self.fd = net.udp_socket(config["listen_port"] + worker, tos=net.LE if config["mark_le"] else 0)
         net.buffers(self.fd, 425984, 425984)
         self.table = C.Table(config["max_circuits"])
-        self.pacer = Pacer(config["floor_kbps"])
+        self.pacer = Pacer(config["floor_kbps"], Reflex(self.fd))
         self.setup = None
         self.loop = None
         self.exit = None
@@ -43,7 +44,7 @@ class Relay:
             config["run_dir"],
             {
                 "hello": self.on_hello, "rate": self.on_rate, "opened": self.on_opened, "redeemed": self.on_redeemed,
-                "shutdown": self.on_shutdown,
+                "shutdown": self.on_shutdown, "wan": self.on_wan,
             },
             worker,
         )  # fmt: skip
@@ -97,12 +98,22 @@ class Relay:
         )  # fmt: skip
 
     def on_rate(self, message, fd):
-        self.pacer.update(message["kbps"], message.get("reason", ""))
-        loop = self.loop
-        if loop is not None:  # what the WAN's counter shows beyond this is the household's
-            sent = loop.mib_out * 1048576 + loop.bytes_out
-            queued = loop.queue.count
-            self.control.tell({"t": "sent", "bytes": sent, "packets": loop.cells_out, "queued": queued})
+        pacer = self.pacer
+        pacer.update(message["kbps"], message.get("reason", ""), message.get("line_kbps", 0), message.get("share", 100))
+        if self.loop is not None:  # what the WAN's counter shows beyond this is the household's
+            size, cells = pacer.sent()
+            reflex = pacer.reflex
+            self.control.tell(
+                {"t": "sent", "bytes": size, "packets": cells, "reflex": reflex.fd >= 0, "blind": reflex.blind,
+                 "queued": self.loop.queue.count, "debt_ms": pacer.debt_ms}
+            )  # fmt: skip
+            pacer.debt_ms = 0
+
+    def on_wan(self, message, fd):
+        """The WAN's byte counter, to see the household by."""
+        if fd >= 0:
+            self.pacer.headers = 28 + message.get("l2", 14)
+            self.pacer.reflex.open(fd)
 
     def on_opened(self, message, fd):
         c = self.ledger.opened(message)
@@ -118,7 +129,7 @@ class Relay:
     # -- called by the loop ---------------------------------------------------------
 
     def send(self, datagram, sockaddr):
-        self.pacer.tokens -= len(datagram) + 48
+        self.pacer.spend(len(datagram) + OUR_HEADERS, 1)
         net.sendto(self.fd, datagram, sockaddr)
 
     def on_create(self, packet, sockaddr):
@@ -269,7 +280,7 @@ class Relay:
             "created": self.created, "cells_in": loop.cells_in, "cells_out": loop.cells_out,
             "bytes_in": loop.mib_in * 1048576 + loop.bytes_in, "bytes_out": loop.mib_out * 1048576 + loop.bytes_out,
             "drops": loop.drops, "refused": loop.tx.refused, "rate_kbps": self.pacer.rate, "reason": self.pacer.reason,
-            "sessions": len(self.exit.by_index) if self.exit else 0,
+            "sessions": len(self.exit.by_index) if self.exit else 0, "cpu_ms": process.cpu_ms(),
         }  # fmt: skip
 
     def run(self):

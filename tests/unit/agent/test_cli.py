@@ -24,7 +24,11 @@ def config(name, **settings):
 def sample(**changes):
     out = {
         "time": clock.unix(), "relay_id": "ab" * 32, "version": "1", "runtime": "x", "wallet": "0xw", "payout": "0xp",
-        "region": 1, "rate": {"allowed_kbps": 5, "limit_kbps": 9, "reason": "cap", "household_kbps": None},
+        "region": 1, "rate": {
+            "allowed_kbps": 5, "limit_kbps": 9, "reason": "cap", "household_kbps": None, "uplink_kbps": 40,
+            "uplink_sure": "peak", "delay_queue_us": 1500, "uplink_measured_kbps": 39, "paused_until": 0,
+            "verdict": {"lost_pct": 0.25, "added_ms": 1.5},
+        },
         "stake": {"chain": None, "error": "", "tx": ""}, "relay": None, "earnings": None, "exit": {"enabled": False},
         "tickets": {"held": 1, "unredeemed_units": 2, "redeemed_units": 3},
         "gateways": [{"url": "http://g", "error": "", "published_until": 0}],
@@ -119,6 +123,8 @@ def test_pause():
         assert pause.standing(BASE + "/run-pause/pause.json") == 0, text
     assert cli.main(["pause", "off", "--config", path]) == 0
     assert cli.main(["pause", "--config", path]) == 0
+    assert cli.main(["probe", "--config", path]) == 0 and files.read(BASE + "/run-pause/probe.json") == b"{}"
+    assert cli.main(["probe", "x", "--config", path]) == 2
 
 
 def test_faults_are_shown():

@@ -41,7 +41,7 @@ def test_who_needs_more_gets_what_the_others_leave():
     r.heard(1)
     assert r.split(20000) == [10000, 10000]
     assert sent(r, 0, 10) is None  # the other one has not answered
-    assert sent(r, 1, 1) == (10 * 12500 + 12500, 2)
+    assert sent(r, 1, 1) == {"bytes": 10 * 12500 + 12500, "packets": 2, "queued": 0}
     parts = r.split(20000)
     assert parts[0] > 14000 and parts[1] > 2000 and sum(parts) <= 20000
     sent(r, 0, 14)
@@ -53,19 +53,20 @@ def test_a_dead_process_is_not_waited_for():
     r = relays.Relays("/tmp", 2)
     r.heard(0)
     r.split(20000)
-    assert sent(r, 0, 10) == (125000, 1)
+    assert sent(r, 0, 10)["bytes"] == 125000
     r.heard(1)
     r.split(20000)
     assert sent(r, 0, 10) is None
     r._heard[1] = clock.add(clock.ms(), -relays.ALIVE_MS)
     assert r.split(20000)[0] >= 19990
-    assert sent(r, 0, 10) == (375000, 1)
+    assert sent(r, 0, 10)["bytes"] == 375000
 
 
 def test_one_process_is_asked_nothing_new():
     r = relays.Relays("/run", 1)
     assert r.paths == ["/run/relay.sock"] and r.split(777) == [777]
-    assert r.on_sent(0, {"bytes": 5, "packets": 1}) == (5, 1)
+    said = {"bytes": 5, "packets": 1, "reflex": True, "blind": ""}
+    assert r.on_sent(0, said) is said and r.cpu_ms() is None
     assert r.status() is None
     r.heard(0)
     r.on_stats(0, {"t": "stats", "circuits": 3, "drops": {"tag": 1}})

@@ -6,7 +6,7 @@ import struct
 
 from harness import raises
 
-from bwrouter.platform import arena, config, ffi, files, http, mmsg, net, process, sodium, strict
+from bwrouter.platform import arena, clock, config, ffi, files, http, mmsg, net, process, sodium, strict
 
 ALLOWED = ("sodium_init", "crypto_stream_chacha20_ietf", "crypto_shorthash", "crypto_aead_chacha20poly1305_ietf",
            "crypto_scalarmult_curve25519", "crypto_sign_ed25519", "crypto_generichash", "crypto_auth_hmacsha256",
@@ -251,3 +251,25 @@ def test_gro_is_left_out_while_datagrams_come_one_by_one():
     assert rx.gro and sizes == [1000] * len(sizes)
     net.close(a)
     net.close(b)
+
+
+def test_a_time_zone_with_its_summer_time_from_a_file():
+    import os
+    import time
+
+    if os.getenv("TZ"):
+        return
+    files.make_dirs("build/tmp")
+    name = "build/tmp/TZ-%d" % clock.us()
+    with open(name, "w") as f:
+        f.write("CET-1CEST,M3.5.0,M10.5.0/3\n")
+    clock.zone(name)
+    try:
+        # 2026-03-29 00:59:59 and 01:00:00 UTC: the hour from 2 to 3 does not exist.
+        before, after = time.localtime(1774745999), time.localtime(1774746000)
+        assert (before[3], before[4], after[3], after[4]) == (1, 59, 3, 0)
+    finally:
+        os.unsetenv("TZ")
+        if hasattr(time, "tzset"):
+            time.tzset()
+        os.remove(name)
