@@ -244,6 +244,19 @@ def test_the_owner_asks(gateway: GatewayProcess, agent: AgentProcess) -> None:
     assert (claim["due_wei"], claim["claimed_wei"]) == ("0", said["claimed_wei"]) and "data" not in claim
     refused = agent.cli("unstake")
     assert refused.returncode == 2 and "--yes" in refused.stderr
+    assert json.loads(agent.cli("stake", "--json").stdout)["state"] == "active"
+    refused = agent.cli("stake", "--yes")
+    assert refused.returncode == 1 and "there is a stake already: it is active" in refused.stderr
+
+
+def test_the_owner_stakes_without_the_agent(folder: Path, gateway: GatewayProcess) -> None:
+    other = AgentProcess(folder / "d", [{"url": gateway.url, "key": gateway.key}])
+    wallet = json.loads(other.cli("keys", "init", "--json").stdout)["wallet"]
+    assert "none; stake_wei is 20000000000000000000" in other.cli("stake").stdout
+    gateway.fund(wallet, 20)
+    sent = other.cli("stake", "--yes", "--json")
+    assert sent.returncode == 0 and json.loads(sent.stdout)["tx"], sent.stderr
+    until("stake", lambda: json.loads(other.cli("stake", "--json").stdout)["state"] == "active")
 
 
 def test_changed_settings_reach_the_chain(gateway: GatewayProcess, agent: AgentProcess) -> None:

@@ -323,7 +323,7 @@ _FROM_RELAY = {
 
 
 def check_settings(settings):
-    """What the table of settings cannot say. Raises ConfigError."""
+    """What the table of settings cannot say, and the addresses that they leave open. Raises ConfigError."""
     from . import policy, registration
 
     try:
@@ -333,6 +333,7 @@ def check_settings(settings):
             raise ValueError("setting stake_wei: %r is not allowed; it wants decimal digits" % settings["stake_wei"])
         if settings["payout"]:
             registration.address_bytes(settings["payout"], "setting payout")
+        publish.fill(settings)
         policy.ruleset(settings)
         if settings["public_v4"] or settings["public_v6"]:
             publish.addresses(settings)

@@ -85,6 +85,7 @@ class Gateways:
     """All of them, in the owner's order of preference."""
 
     def __init__(self, settings):
+        http.trust(settings.get("ca_file", ""))
         self.all = [Gateway(entry["url"], entry["key"]) for entry in settings["gateways"]]
 
     def ready(self):

@@ -1,7 +1,7 @@
 """The router's own descriptor (protocol section 5), the part that the relay signs."""
 
 from ..platform import net
-from ..wire import descriptor
+from ..wire import address, descriptor
 from . import policy
 
 LIFETIME_S = 7200  # a descriptor is good for so long ...
@@ -29,6 +29,13 @@ def own_descriptor(keys, settings, until):
     return made.sign(keys.identity)
 
 
+def fill(settings):
+    """Put the WAN's own addresses where the owner set no public ones, if they are public."""
+    for public, wan in (("public_v4", "wan_v4"), ("public_v6", "wan_v6")):
+        if not settings[public] and settings[wan] and not address.refused(net.ip_bytes(settings[wan])):
+            settings[public] = settings[wan]
+
+
 def addresses(settings):
     """(4 bytes, 16 bytes) of the router's public addresses, zero for none. Raises ValueError that names the setting."""
     v4 = net.ip_bytes(settings["public_v4"]) if settings["public_v4"] else bytes(4)
@@ -38,5 +45,9 @@ def addresses(settings):
     if len(v6) != 16:
         raise ValueError("setting public_v6: %r is no IPv6 address" % settings["public_v6"])
     if not any(v4) and not any(v6):
-        raise ValueError("neither public_v4 nor public_v6 is set: nobody could reach this relay")
+        wan = settings.get("wan_v4") or "unknown"
+        raise ValueError(
+            "neither public_v4 nor public_v6 is set, and the WAN's own address (%s) is not public: nobody could reach"
+            " this relay" % wan
+        )
     return v4, v6

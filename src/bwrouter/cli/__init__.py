@@ -28,6 +28,7 @@ USAGE = """usage: bwrouter <command> [--config FILE] [--json] [--yes]
 FILE of --config is /var/run/bwrouter/config.json unless given. --passphrase-file FILE: its first line, instead of
 asking. Exit codes: 0 good, 1 not, 2 wrong usage or setting."""
 CONFIG = "/var/run/bwrouter/config.json"
+EPIPE = 32
 _COMMANDS = {
     "agent": "service",
     "relay": "service",
@@ -74,9 +75,18 @@ def main(arguments):
     except ConfigError as error:
         say(str(error))
     except OSError as error:
-        say(str(error))
+        if error.args[:1] != (EPIPE,):  # who reads us has read enough
+            say(text_of(error))
         return 1
     return 2
+
+
+def text_of(error):
+    """An OSError in words: MicroPython gives some as a bare number."""
+    from ..platform import ffi
+
+    text = str(error)
+    return ffi.reason(int(text)) if text.isdigit() else text
 
 
 def parse(arguments):

@@ -1,8 +1,8 @@
 """`bwrouter agent` and `bwrouter relay`: the two processes, and what happens when one cannot run."""
 
 from ..agent import faults
-from ..platform import clock, config, process
-from . import most, say
+from ..platform import config, net, process
+from . import most, say, text_of
 
 # procd starts a process that ended anew after 5 s. One that cannot run waits first, so that a router whose
 # settings are wrong or whose flash is full spends its CPU on something better, and the log stays readable.
@@ -37,11 +37,18 @@ def run(name, work, words, options):
     except config.ConfigError as error:
         text, code = str(error), 2
     except OSError as error:
-        text, code = str(error), 1
+        text, code = text_of(error), 1
     except Exception as error:
         process.print_error(error)
         text, code = "ended by " + repr(error), 1
     faults.write(run_dir, name, text)
     say(name + ": error: " + text + "; tried again in a minute")
-    clock.sleep_ms(1000 * HOLD_S)
+    hold()
     return code
+
+
+def hold():
+    """HOLD_S, or until SIGTERM, which must be read: see relay/relay.py."""
+    signals = process.Signals()
+    net.Poller([signals.fd]).wait(1000 * HOLD_S)
+    signals.close()

@@ -3,7 +3,7 @@
 An unknown key refuses to start.
 """
 
-import json
+from . import strict
 
 # name: (type, default, least, most, what it is)
 SETTINGS = {
@@ -29,6 +29,7 @@ SETTINGS = {
     "mark_le": (bool, True, 0, 1, "whether relayed packets are marked LE (RFC 8622)"),
     "floor_kbps": (int, 64, 8, 10000, "rate when nothing is known about the household, kbit/s"),
     "gateways": (list, [], 0, 16, "gateways: {url, key}; key is the gateway's Ed25519 key in hex"),
+    "ca_file": (str, "", 0, 200, "certificates (PEM) that gateways' are checked by; empty: the system's"),
     "stake_wei": (str, "0", 1, 78, "stake to hold, in wei of BWT"),
     "payout": (str, "", 0, 42, "payout account; empty: the router's own wallet"),
     "exit": (bool, False, 0, 1, "whether traffic may leave to the internet here"),
@@ -89,7 +90,7 @@ def load(path):
     """Settings from a JSON file. Raises ConfigError that names the file when it is missing or not a JSON object."""
     try:
         with open(path) as f:
-            given = json.loads(f.read())
+            given = strict.loads(f.read())
     except OSError as e:
         raise ConfigError("config file " + path + " cannot be read: " + str(e))
     except ValueError as e:

@@ -147,3 +147,15 @@ except ImportError:
 
 
 LIBC = load((None, "libc.so.6", "libc.so"))
+_strerror = func(LIBC, "P", "strerror", "i")
+
+
+def reason(code):
+    """What the C library says of an errno, and its number at the end."""
+    where, out = _strerror(code), b""
+    while len(out) < 80:
+        char = peek(where + len(out), 1)
+        if char == b"\0":
+            break
+        out += char
+    return out.decode() + ", errno " + str(code)

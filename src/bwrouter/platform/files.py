@@ -29,17 +29,17 @@ def write_atomic(path, data, mode=0o600, sync=True):
     tmp = path + ".tmp"
     fd = _open(_c(tmp), _FLAGS, mode)
     if fd < 0:
-        raise OSError("cannot write " + tmp + ": errno " + str(ffi.errno()))
+        raise OSError("cannot write " + tmp + ": " + ffi.reason(ffi.errno()))
     try:
         for part in parts:
             done = 0
             while done < len(part):
                 n = _write(fd, part[done:], len(part) - done)
                 if n <= 0:
-                    raise OSError("cannot write " + tmp + ": errno " + str(ffi.errno()))
+                    raise OSError("cannot write " + tmp + ": " + ffi.reason(ffi.errno()))
                 done += n
         if sync and _fsync(fd) < 0:
-            raise OSError("cannot sync " + tmp + ": errno " + str(ffi.errno()))
+            raise OSError("cannot sync " + tmp + ": " + ffi.reason(ffi.errno()))
     finally:
         _close(fd)
     os.rename(tmp, path)

@@ -4,6 +4,16 @@ import json
 
 import requests
 
+from . import ffi, strict, tls
+
+_ca_file = [""]
+
+
+def trust(ca_file):
+    """Check servers' certificates by the file of certificates `ca_file` (PEM); empty: the system's."""
+    _ca_file[0] = ca_file
+    tls.check(ca_file)
+
 
 class HttpError(OSError):
     """No answer: connection refused, time-out, TLS failure, or a body that is not JSON. The text names the URL."""
@@ -11,17 +21,21 @@ class HttpError(OSError):
 
 def request(method, url, body=None, timeout=10):
     """(status, decoded JSON) of one request. `body` is JSON text or None. Raises HttpError."""
+    options = {"timeout": timeout}
+    if body is not None:
+        options.update({"data": body, "headers": {"Content-Type": "application/json"}})
+    if _ca_file[0] and ffi.RUNTIME == "cpython":
+        options["verify"] = _ca_file[0]
     try:
-        if body is None:
-            r = requests.request(method, url, timeout=timeout)
-        else:
-            r = requests.request(method, url, data=body, headers={"Content-Type": "application/json"}, timeout=timeout)
+        r = requests.request(method, url, **options)
         try:
-            return r.status_code, json.loads(r.text)
+            return r.status_code, strict.loads(r.text)
         finally:
             r.close()
     except (OSError, ValueError, NotImplementedError, IndexError) as e:
-        raise HttpError(method + " " + url + ": " + str(e))
+        code = e.args[0] if e.args else None
+        why = ffi.reason(code) if isinstance(code, int) and code > 0 else str(e)
+        raise HttpError(method + " " + url + ": " + why)
 
 
 def canonical(obj):

@@ -106,7 +106,7 @@ def udp_socket(port, ip="::", reuse_port=False, tos=LE):
     if _bind(fd, pack_addr(ip, port), SOCKADDR_SIZE) < 0:
         code = ffi.errno()
         _close(fd)
-        raise NetError("UDP port " + str(port) + " on " + ip + " cannot be bound: errno " + str(code))
+        raise NetError("UDP port " + str(port) + " on " + ip + " cannot be bound: " + ffi.reason(code))
     return fd
 
 

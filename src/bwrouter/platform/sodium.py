@@ -6,7 +6,10 @@ paths.
 
 from . import ffi
 
-LIB = ffi.load(("libsodium.so.26", "libsodium.so.23"))
+try:
+    LIB = ffi.load(("libsodium.so.26", "libsodium.so.23"))
+except OSError as error:
+    raise OSError(str(error) + ": install libsodium")
 
 # name: (return, arguments)
 SYMBOLS = {

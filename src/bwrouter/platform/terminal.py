@@ -22,10 +22,10 @@ def hidden_line(prompt):
     state = bytearray(128)
     terminal = _tcgetattr(0, ffi.addr(state)) == 0
     if terminal:
-        sys.stderr.write(prompt)
         quiet = bytearray(state)
         struct.pack_into("I", quiet, _LFLAG, struct.unpack_from("I", state, _LFLAG)[0] & ~_ECHO)
         _tcsetattr(0, _NOW, ffi.addr(quiet))
+        sys.stderr.write(prompt)
     try:
         line = sys.stdin.readline()
     finally:

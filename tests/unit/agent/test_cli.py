@@ -59,6 +59,11 @@ def test_exit_codes():
     assert cli.main(["check", "--config", config("deny", exit_deny=["private"])]) == 2
 
 
+def test_errors_in_words():
+    assert cli.text_of(OSError("28")) == "No space left on device, errno 28"
+    assert cli.text_of(OSError("key file x is missing")) == "key file x is missing"
+
+
 def test_keys_and_status_commands():
     path = config("keys")
     assert cli.main(["keys", "init", "--config", path, "--json"]) == 0

@@ -1,11 +1,12 @@
 """The operating system behind its narrow interface, on the runtime that runs this."""
 
 import binascii
+import json
 import struct
 
 from harness import raises
 
-from bwrouter.platform import arena, clock, config, ffi, files, http, mmsg, net, sodium
+from bwrouter.platform import arena, clock, config, ffi, files, http, mmsg, net, sodium, strict
 
 ALLOWED = ("sodium_init", "crypto_stream_chacha20_ietf", "crypto_shorthash", "crypto_aead_chacha20poly1305_ietf",
            "crypto_scalarmult_curve25519", "crypto_sign_ed25519", "crypto_generichash", "crypto_auth_hmacsha256",
@@ -177,6 +178,17 @@ def test_settings():
         assert name in str(e) and repr(value) in str(e) or name == "nonsense"
     assert "65535" in str(raises(config.ConfigError, config.settings, {"listen_port": 0}))
     raises(config.ConfigError, config.load, "/no/such/file")
+
+
+def test_json_that_was_cut_short():
+    for text in ('{"a": 1}', ' {"a": {"b": [1, {}]}} \n', "[]", "[[1], {}]", "null", '"x"', "7"):
+        assert strict.loads(text) == json.loads(text), text
+    for text in ('{"a": 1', '{"a": ', '{"a": 1, ', '{"a": {"b": 1}', '{"a": [1]', "[1, 2", "[[1]", "{", "[", "", "x", "{} {}"):
+        raises(ValueError, strict.loads, text)
+
+
+def test_reasons():
+    assert ffi.reason(2) == "No such file or directory, errno 2"
 
 
 def test_canonical_json():
