@@ -188,6 +188,8 @@ class Router:
         with self.lock:
             if name == "uci":
                 return self._uci(method, args)
+        if (name, method) == ("session", "access"):
+            return [OK, {"access": self.allowed(args["scope"], args["object"], args["function"])}]
         if name == "file" and method == "exec":
             return self._exec([args["command"], *args.get("params", [])])
         if name != "luci.bwrouter":

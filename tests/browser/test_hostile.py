@@ -80,7 +80,7 @@ def clean(page: Page, what: str) -> None:
 def evil_settings(page: Page) -> None:
     for link in page.query_selector_all(".cbi-tabmenu a"):
         link.click()
-    page.get_by_role("button", name="Save & Apply").first.click()  # errors quote the value
+    page.get_by_text("Save & Apply", exact=True).first.click()  # errors quote the value
 
 
 def evil_overview(page: Page) -> None:

@@ -24,13 +24,13 @@ def tab(page: Page, name: str) -> None:
 
 def save_and_apply(page: Page) -> None:
     with page.expect_navigation(timeout=30_000):
-        page.get_by_role("button", name="Save & Apply").first.click()
+        page.get_by_text("Save & Apply", exact=True).first.click()
     page.wait_for_selector("#view h2")
 
 
 def refused(page: Page) -> str:
     """Save & Apply, which must not be done; what the page says."""
-    page.get_by_role("button", name="Save & Apply").first.click()
+    page.get_by_text("Save & Apply", exact=True).first.click()
     page.wait_for_selector(".alert-message, .modal, .cbi-value-error, .cbi-input-invalid")
     page.wait_for_timeout(500)
     return page.inner_text("body")
@@ -170,7 +170,7 @@ def test_settings_that_the_agent_refuses_are_named(router: Router, open_page: Op
     page = open_page("settings")
     widget(page, "cap_kbps").fill("50")
     try:
-        page.get_by_role("button", name="Save & Apply").first.click()
+        page.get_by_text("Save & Apply", exact=True).first.click()
         settled(lambda: (router.uci().get("main") or {}).get("cap_kbps") == "50000", page)
         over = open_page("overview")
         settled(lambda: "Not running" in over.inner_text(".bw-chip"), over)

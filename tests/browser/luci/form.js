@@ -10,13 +10,21 @@ const Option = baseclass.extend({
 	rmempty: true,
 
 	__init__: function(map, section, name, title, description) {
-		Object.assign(this, { map: map, section: section, option: name, title: title, description: description, values: [], deps: [], nodes: {} });
+		Object.assign(this, { map: map, section: section, option: name, title: title, description: description, values: [], deps: [], nodes: {}, data: {} });
 	},
 
 	depends: function(name, value) { this.deps.push([ name, value ]); },
 	value: function(key, title) { this.values.push([ key, title ]); },
 	id: function(section) { return 'cbid.%s.%s.%s'.format(this.map.config, section, this.option); },
-	cfgvalue: function(section) { return uci.get(this.map.config, section, this.option); },
+
+	// As LuCI: what was loaded is given as a second argument and kept; without one it is returned.
+	cfgvalue: function(section, value) {
+		if (arguments.length === 2)
+			this.data[section] = value;
+
+		return this.data[section] == null ? null : this.data[section];
+	},
+
 	write: function(section, value) { uci.set(this.map.config, section, this.option, value); },
 	remove: function(section) { uci.unset(this.map.config, section, this.option); },
 
@@ -53,6 +61,8 @@ const Option = baseclass.extend({
 		const id = this.id(section);
 		const problem = E('div', { 'class': 'cbi-value-problem', 'role': 'alert' }, [ '' ]);
 		const describe = this.description ? E('div', { 'class': 'cbi-value-description', 'id': 'desc.' + id }, this.description) : '';
+		this.cfgvalue(section, uci.get(this.map.config, section, this.option));
+
 		const widget = E('div', { 'id': id }, [ this.widget(section, this.cfgvalue(section)) ]);
 		const node = E('div', { 'class': 'cbi-value', 'data-name': this.option, 'id': 'cbi-%s-%s-%s'.format(this.map.config, section, this.option) }, [
 			E('label', { 'class': 'cbi-value-title', 'for': 'widget.' + id }, [ this.title ]),

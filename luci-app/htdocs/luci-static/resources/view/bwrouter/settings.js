@@ -11,7 +11,7 @@ const RULE = /^(\[[0-9a-fA-F:.]+(\/[0-9]+)?\](:[0-9]+)?|[0-9.]+(\/[0-9]+)?(:[0-9
 // An option that the owner reads and writes in units of `factor`, and UCI in whole numbers.
 function scaled(option, factor) {
 	option.cfgvalue = function(section) {
-		const value = form.Value.prototype.cfgvalue.apply(this, [ section ]);
+		const value = form.Value.prototype.cfgvalue.apply(this, arguments); // LuCI's load gives the value as a second one
 
 		return value == null || value === '' || isNaN(value) ? value : String(+value / factor);
 	};
@@ -149,7 +149,7 @@ function payout(s) {
 	o.placeholder = '0';
 	o.validate = (section, value) => value === '' || words.wei(value) != null || _('Expecting an amount, like 100 or 12.5');
 	o.cfgvalue = function(section) {
-		const value = form.Value.prototype.cfgvalue.apply(this, [ section ]);
+		const value = form.Value.prototype.cfgvalue.apply(this, arguments); // LuCI's load gives the value as a second one
 
 		return value && /^[0-9]+$/.test(value) ? words.coins(value, 18) : value;
 	};
