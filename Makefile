@@ -149,6 +149,10 @@ bench-shaper: need-root $(VENV) $(MICROPYTHON) build/bench/libpump.so build/.deb
 	@qemu/modem.sh
 	@exec $(PYTHON) -m bench.shaper
 
+.PHONY: bench-luci
+bench-luci: $(VENV) $(NODE) ## CPU time of a poll of the owner's page; under ucode where it is installed
+	@exec $(PYTHON) bench/luci.py
+
 NOT_YET := bench bench-audit qemu
 .PHONY: $(NOT_YET)
 $(NOT_YET):

@@ -23,7 +23,7 @@ for folder in src/bwgateway src/bwclient src/bwverifier tests/lab bench qemu/gue
 done
 [ ${#typed[@]} = 0 ] || check mypy build/venv/bin/mypy --no-error-summary "${typed[@]}"
 
-mapfile -t shell < <({ tracked '*.sh' .ci/run; tracked 'files/etc/init.d/*' 'files/etc/uci-defaults/*' 'files/usr/bin/*'; } | sort -u)
+mapfile -t shell < <({ tracked '*.sh' .ci/run; tracked 'files/etc/init.d/*' 'files/etc/uci-defaults/*' 'files/usr/bin/*' 'luci-app/root/usr/libexec/*'; } | sort -u)
 check shellcheck shellcheck --severity=warning "${shell[@]}"
 
 mapfile -t scripts < <(tracked 'luci-app/*.js' 'src/*.js')

@@ -85,7 +85,7 @@ def test_every_commented_option_works(tmp_path: Path) -> None:
     calls, said = made.service("start")
     assert calls.count("[open_instance]") == 2, said
     settings = config.settings(json.loads(made.read("var/run/bwrouter/config.json")))
-    assert settings["hours"] == ["mon-fri 22:00-06:00", "sat-sun 00:00-24:00"] and len(settings["gateways"]) == 1
+    assert settings["hours"] == ["mon-fri 22:00-06:00", "sat-sun 06:00-24:00"] and len(settings["gateways"]) == 1
     check_settings(settings)
 
 

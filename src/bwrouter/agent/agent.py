@@ -7,6 +7,7 @@ from .. import __version__
 from ..platform import clock, config, files, net, process
 from ..platform.ffi import RUNTIME
 from . import faults, gateways, keys, publish, rate, status
+from .earned import Earned
 from .exit import Exit
 from .idle import Idle
 from .idle import check_settings as check_idle
@@ -38,6 +39,8 @@ class Agent:
         self.relays = Relays(settings["run_dir"], config.workers(settings))
         self.book = Book(settings["run_dir"], settings["state_dir"])
         self.idle = Idle(settings, self.tell_line, self.log)
+        places = [settings[name] + "/earned.json" for name in ("run_dir", "state_dir")]
+        self.earned = Earned(settings["billing_day"], *places)
         self.gateway_state = {}
         self.exit = Exit(settings, self.log) if settings["exit"] else None
         self.child = None
@@ -230,13 +233,22 @@ class Agent:
             if message["t"] == "state":
                 self.gateway_state = message
                 if message.get("earnings"):
-                    self.idle.redeemed(message["earnings"].get("units", 0) + self.book.unredeemed())
+                    self.on_earnings(message["earnings"])
             elif message["t"] == "idle":
                 self._busy.pop(message["job"], None)
             else:
                 self.on_results(message)
         if self.child is not None and not self.child.channel.open:
             self.poller.set(2, -1)
+
+    def on_earnings(self, earnings):
+        """The gateway's sums."""
+        self.idle.redeemed(earnings.get("units", 0) + self.book.unredeemed())
+        try:
+            self.earned.note(int(earnings.get("cumulative_wei", 0)), clock.local())
+            self.log.change("earned", "")
+        except (OSError, ValueError) as error:
+            self.log.change("earned", "not kept: " + str(error))
 
     def on_results(self, message):
         if message.get("error"):
@@ -315,6 +327,7 @@ class Agent:
                 "refused": self.book.refused,
             },
             "earnings": state.get("earnings"),
+            "earned": self.earned.status(),
             "proved": state.get("proved"),
             "proof_error": state.get("proof_error", ""),
             "exit": {
