@@ -80,7 +80,8 @@ class Guest:
         # A Unix socket's path has at most 107 bytes: bind it by a relative one.
         port = "socket,id=ctl,path=ctl,server=on,wait=off"
         command = [*command, *self.options, "-m", str(self.memory_mb), "-nodefaults", "-display", "none", "-no-reboot"]
-        command += ["-kernel", str(image / "vmlinuz"), "-initrd", "initrd", "-device", "virtio-rng-pci"]
+        # Cards come first: the others take the slots that are left.
+        command += [*self._cards(), "-kernel", str(image / "vmlinuz"), "-initrd", "initrd", "-device", "virtio-rng-pci"]
         command += ["-serial", "file:console", "-chardev", port]
         if control.startswith("ttyS"):
             command += ["-serial", "chardev:ctl"]
@@ -91,8 +92,7 @@ class Guest:
             command += ["-drive", f"file={image / 'rom'},format=raw,if=virtio,readonly=on"]
             if self.disk:
                 command += ["-drive", f"file={self.disk},if=virtio,format=raw"]
-                append += " guest.disk=vdb"
-        command += self._cards()
+                append += " guest.disk=1"
         command += ["-append", append]
         if self.ns:
             command = ["ip", "netns", "exec", self.ns, *command]
@@ -143,10 +143,13 @@ class Guest:
     def _line(self, deadline: float) -> bytes:
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([self.socket], [], [], max(0.0, deadline - time.monotonic()))
-            more = self.socket.recv(65536) if ready else b""
+            more = b""
+            with contextlib.suppress(ConnectionResetError):
+                more = self.socket.recv(65536) if ready else b""
             if not more:
-                console = (self.folder / "console").read_text(errors="replace")[-2000:]
-                raise GuestError(("the guest ended" if ready else "no answer in time") + "; its console:\n" + console)
+                said = (self.folder / "qemu.log").read_text(errors="replace")[-2000:]
+                said += (self.folder / "console").read_text(errors="replace")[-2000:]
+                raise GuestError(("the guest ended" if ready else "no answer in time") + "; its console:\n" + said)
             self._buffer += more
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line.strip()
