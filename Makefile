@@ -49,7 +49,7 @@ build/.debian-packages-%: scripts/debian-packages-%.txt $(APT)
 	@scripts/debian-packages.sh $<
 	@touch $@
 
-.PRECIOUS: build/cross/%/.done
+.PRECIOUS: build/cross/%/.done build/.debian-packages-%
 build/cross/%/.done: scripts/cross.sh scripts/unhide.py scripts/debian-source.sh scripts/debian-sources.txt scripts/once.sh requirements-cross.txt | build/.debian-packages-cross $(VENV)
 	@scripts/cross.sh $*
 
@@ -104,7 +104,7 @@ qemu: $(VENV) build/.debian-packages-guest ipk
 else
 qemu: need-root setup ipk $(GUEST_PARTS) ## boots ARCH, installs the .ipk, unit tests and the package's whole life in it; IMAGE=path-or-url SHA256=hex: OpenWrt's own image; needs root
 	@qemu/build.sh $(GUEST)
-	@GUEST_ARCH=$(GUEST) exec $(PYTHON) -m pytest qemu/test_guest.py qemu/test_package.py $(T)
+	@GUEST_ARCH=$(GUEST) exec $(PYTHON) -m pytest qemu/test_guest.py qemu/test_dpkg.py qemu/test_package.py $(T)
 endif
 
 test-qemu: need-root ## what is slow by nature: all five guests, power cuts, the console driver; needs root

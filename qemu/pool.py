@@ -76,6 +76,7 @@ def bridge(lab: Lab) -> None:
     """r1's namespace hands its line on to a TAP for QEMU; its own addresses go."""
     ns = lab.nodes[HOME].ns
     for command in (
+        "nft delete table inet home",  # the router's firewall, which may see bridged packets too
         "ip addr flush dev wan0",
         "ip link add br0 type bridge",
         "ip link set wan0 master br0",

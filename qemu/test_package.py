@@ -22,6 +22,7 @@ from eth_utils.address import to_checksum_address
 from qemu.guest import ROOT, Guest, GuestError
 from qemu.pool import guest_pool, package
 from tests.lab.checks import UNIT_WEI
+from tests.lab.pool import Refused
 
 ARCH = os.environ.get("GUEST_ARCH", "mipsel")
 SIZE = 1_000_000
@@ -128,7 +129,7 @@ def test_enabled_it_stakes_and_is_listed(guest, pool):
     pool.start_routers()
     try:
         pool.wait("directory of all routers", lambda: len(pool.ask("/v1/directory")["descriptors"]) == 3, PATIENCE)
-    except Exception as error:
+    except Refused as error:
         raise AssertionError(f"{error}\n{log(guest)}\n{status(guest)}") from error
     stake = pool.ask("/v1/stake/" + pool.guest_router.id)
     assert stake["state"] == "active" and int(stake["stake"]) == 100 * 10**18
@@ -138,7 +139,10 @@ def test_it_relays_a_file_and_is_paid(guest, pool):
     pool.start_buyer()
     hops = [hop["id"] for hop in pool.client_status()["hops"]]
     assert pool.guest_router.id in hops and len(hops) == 3
-    seconds = pool.download()
+    try:
+        seconds = pool.download()
+    except Refused as error:
+        raise AssertionError(f"{error}\n{log(guest)}\n{status(guest)}\n{pool.client_status()}") from error
     assert pool.target.read_bytes() == pool.file.path.read_bytes()
     pool.stop_buyer()
     paid = {hop["id"]: hop["paid_units"] for hop in pool.client_status()["hops"]}[pool.guest_router.id]
