@@ -123,6 +123,7 @@ def test_enabled_it_stakes_and_is_listed(guest, pool):
     assert "NoNewPrivs:\t1" in relay and "CapEff:\t0000000000000000" in relay
     uid = guest.run("sed -n 's/^bwrouter:[^:]*:\\([0-9]*\\):.*/\\1/p' /etc/passwd").strip()
     assert re.search(r"^Uid:\t(\d+)", relay, re.M)[1] == uid != "0"
+    until("the keys", lambda: guest.run("ls /etc/bwrouter/*.key | wc -l").strip() == "4")
     keys = json.loads(guest.run("bwrouter keys show --json", timeout_s=PATIENCE))
     pool.guest_router.id, pool.guest_router.wallet = keys["relay"], to_checksum_address(keys["wallet"])
     pool.fund()
@@ -151,8 +152,8 @@ def test_it_relays_a_file_and_is_paid(guest, pool):
     until("all units redeemed", lambda: earned()["units"] == paid)
     until("claim on chain", lambda: int(earned()["claimed_wei"]) == int(earned()["cumulative_wei"]) > 0)
     assert int(earned()["balance_wei"]) == paid * UNIT_WEI * 9 // 10
-    proved = until("the router's own proof", lambda: (status(guest).get("proved") or {}).get("claimed_wei"))
-    assert proved == earned()["claimed_wei"]
+    proved = lambda: (status(guest).get("proved") or {}).get("claimed_wei")
+    until("the router's own proof of what was paid", lambda: proved() == earned()["claimed_wei"])
 
 
 def test_killed_it_is_started_anew(guest):
