@@ -26,7 +26,11 @@ def deb() -> bytes:
     found = members()
     for name in ("debian-binary", "control.tar.gz", "data.tar.gz"):
         content = found[name]
-        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode() + content + b"\n" * (len(content) % 2)
+        out += (
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+            + content
+            + b"\n" * (len(content) % 2)
+        )
     return out
 
 
@@ -39,7 +43,9 @@ def shipped() -> dict[str, str]:
 def test_busybox_installs_and_removes_it(tmp_path):
     (tmp_path / "bwrouter.deb").write_bytes(deb())
     files = shipped()
-    with Guest(ARCH, 64 if ARCH.startswith("mips") else 256, {"/srv/b.deb": tmp_path / "bwrouter.deb"}, rom=True) as guest:
+    with Guest(
+        ARCH, 64 if ARCH.startswith("mips") else 256, {"/srv/b.deb": tmp_path / "bwrouter.deb"}, rom=True
+    ) as guest:
         status = "".join(f"Package: {name}\nStatus: install ok installed\nVersion: 1\n\n" for name in DEPENDS)
         guest.run(f"mkdir -p /var/lib/dpkg/info; cat >/var/lib/dpkg/status <<'E'\n{status}E")
         print(guest.run("dpkg -i /srv/b.deb", 300))

@@ -37,7 +37,9 @@ def test_the_guest_is_what_it_says(guest):
     if guest.arch == "mips":  # no modules, and the only big-endian one
         assert guest.run("micropython -c 'import sys; print(sys.byteorder)'").strip() == "big"
         symbols = guest.run("cut -d' ' -f3 /proc/kallsyms").split()
-        assert {"htb_dequeue", "fq_codel_dequeue", "cake_dequeue", "netem_dequeue", "nft_do_chain", "tun_get_user"} <= {*symbols}
+        assert {"htb_dequeue", "fq_codel_dequeue", "cake_dequeue", "netem_dequeue", "nft_do_chain", "tun_get_user"} <= {
+            *symbols
+        }
         return
     loaded = {line.split()[0] for line in guest.run("lsmod").splitlines()[1:]}
     builtin = guest.run("cat /lib/modules/*/modules.builtin")

@@ -84,7 +84,7 @@ def files(guest, *folders: str) -> set[str]:
 
 def status(guest) -> dict:
     try:
-        return json.loads(guest.run("bwrouter status --json", check=False).splitlines()[0])
+        return json.loads(guest.run("bwrouter status --json", check=False).splitlines()[0]) or {}
     except (ValueError, IndexError):
         return {}
 
