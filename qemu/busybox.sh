@@ -21,12 +21,20 @@ echo "qemu: $arch: busybox (log: build/log/busybox-$arch.log)"
 debian_source busybox "$work/src"
 off=(TC FEATURE_PREFER_APPLETS FEATURE_SH_STANDALONE SHA1_HWACCEL SHA256_HWACCEL)
 [ "$arch" = mips ] || off+=(IP IPADDR IPLINK IPROUTE IPTUNNEL IPRULE IPNEIGH) # iproute2 is there
+# zig's linker refuses one option of busybox's link script.
+cat >"$work/cc" <<CC
+#!/bin/bash
+args=()
+for a; do [ "\$a" = -Wl,--verbose ] || args+=("\$a"); done
+exec "$cross/bin/cc" "\${args[@]}"
+CC
+chmod +x "$work/cc"
 {
   make -C "$work/src" defconfig
   for option in "${off[@]}"; do sed -i "s/^CONFIG_$option=y/# CONFIG_$option is not set/" "$work/src/.config"; done
   sed -i 's/^# CONFIG_STATIC is not set/CONFIG_STATIC=y/' "$work/src/.config"
   yes '' | make -C "$work/src" oldconfig || true
-  make -C "$work/src" -j"$(nproc)" CC="$cross/bin/cc" AR="$cross/bin/ar" HOSTCC=gcc SKIP_STRIP=y \
+  make -C "$work/src" -j"$(nproc)" CC="$work/cc" AR="$cross/bin/ar" HOSTCC=gcc SKIP_STRIP=y \
     CONFIG_EXTRA_CFLAGS='-w -Wno-error=incompatible-pointer-types -s' busybox busybox.links
 } >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "busybox failed for $arch; the whole log is $log"; }
 install -m 755 "$work/src/busybox" "$out/busybox"

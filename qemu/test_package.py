@@ -137,6 +137,8 @@ def test_enabled_it_stakes_and_is_listed(guest, pool):
 
 
 def test_it_relays_a_file_and_is_paid(guest, pool):
+    # The agent's worker does one thing at a time: proofs first, and on an emulated CPU they take their time.
+    until("the router's own proof of its stake", lambda: (status(guest).get("proved") or {}).get("state") == "active")
     pool.start_buyer()
     hops = [hop["id"] for hop in pool.client_status()["hops"]]
     assert pool.guest_router.id in hops and len(hops) == 3
