@@ -103,7 +103,7 @@ echo '127.0.0.1 localhost' >"$work/root/etc/hosts"
 if [ -n "$deb" ]; then
   install_modules "$work/root" "${modules[@]}"
   printf '%s\n' "${modules[@]}" >"$work/root/etc/modules"
-  cp "$out"/debian/boot/vmlinuz-* "$out/vmlinuz"
+  cp "$out"/debian/boot/vmlinuz-* "$out/vmlinuz.new" && mv "$out/vmlinuz.new" "$out/vmlinuz"
 fi
 
 cp -a "$work/root" "$work/rom"
@@ -138,9 +138,11 @@ if [ -n "$deb" ]; then
   cp "$work/order" "$work/early/order"
 fi
 
-pack "$work/root" "$out/initrd"
-pack "$work/early" "$out/boot"
-rm -f "$out/rom"
-mksquashfs "$work/rom" "$out/rom" -comp xz -b 256K -noappend -quiet -no-progress -all-root
+pack "$work/root" "$work/initrd"
+pack "$work/early" "$work/boot"
+mksquashfs "$work/rom" "$work/rom.squashfs" -comp xz -b 256K -noappend -quiet -no-progress -all-root
+# By rename: a guest that runs keeps the image that it was started from.
+mv "$work/rom.squashfs" "$out/rom"
+mv "$work/initrd" "$work/boot" "$out/"
 finish
 echo "qemu: $arch: initrd $(stat -c %s "$out/initrd") bytes, rom $(stat -c %s "$out/rom"), boot $(stat -c %s "$out/boot")"
