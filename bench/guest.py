@@ -10,7 +10,6 @@ import argparse
 import json
 import re
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -85,9 +84,10 @@ def measure(guest: Guest, idle_s: float) -> dict[str, object]:
     listed = "xargs stat -c %s </usr/lib/opkg/info/bwrouter.list 2>/dev/null; true"
     installed = sum(int(size) for size in guest.run(listed).split())
     seconds = start(guest)
-    time.sleep(20)
+    # The guest's own seconds: under -icount they are longer than ours on a busy machine.
+    guest.run("sleep 30", timeout_s=300)
     began, used, written = uptime(guest), ticks(guest), writes(guest)
-    time.sleep(idle_s)
+    guest.run(f"sleep {idle_s:.0f}", timeout_s=60 + 20 * idle_s)
     busy = (ticks(guest) - used) / (uptime(guest) - began)
     out = {
         "arch": guest.arch, "memory_mb": guest.memory_mb, "processes": len(pids(guest)), "rss_kb": measure_pss(guest),

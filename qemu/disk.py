@@ -19,7 +19,11 @@ def make(path: Path, megabytes: int = 16) -> Path:
     """An empty ext4 file system in a file."""
     with path.open("wb") as file:
         file.truncate(megabytes << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", str(path)], check=True, capture_output=True)
+    subprocess.run(
+        ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(path)],
+        check=True,
+        capture_output=True,
+    )
     return path
 
 
