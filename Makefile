@@ -49,7 +49,7 @@ build/.debian-packages-%: scripts/debian-packages-%.txt $(APT)
 	@scripts/debian-packages.sh $<
 	@touch $@
 
-.PRECIOUS: build/cross/%/.done
+.PRECIOUS: build/cross/%/.done build/.debian-packages-%
 build/cross/%/.done: scripts/cross.sh scripts/unhide.py scripts/debian-source.sh scripts/debian-sources.txt scripts/once.sh requirements-cross.txt | build/.debian-packages-cross $(VENV)
 	@scripts/cross.sh $*
 
@@ -90,10 +90,31 @@ fuzz-wire: need-root $(VENV) $(MICROPYTHON) ## parsers and live relays under a f
 dpi: need-root $(VENV) $(MICROPYTHON) $(APT_TEST) ## does the traffic look like anything? PACKETS (400000) of real circuits; needs root
 	@exec $(PYTHON) -m tests.dpi --packets $(or $(PACKETS),400000)
 
-.PHONY: guest
-guest: $(VENV) build/micropython/$(ARCH)/.done build/.debian-packages-guest ## the unit tests in QEMU on a guest of ARCH (mipsel, armhf, arm64, x86_64)
-	@qemu/build.sh $(ARCH)
-	@GUEST_ARCH=$(ARCH) exec $(PYTHON) -m pytest qemu $(T)
+# What a guest of CPU $(GUEST) is made of; make bench-guest and the like start mipsel unless ARCH says otherwise.
+GUEST := $(if $(filter native,$(ARCH)),mipsel,$(ARCH))
+GUEST_PARTS := $(VENV) build/micropython/$(GUEST)/.done build/.debian-packages-guest $(if $(filter mips,$(GUEST)),build/.debian-packages-kernel)
+.PHONY: guest qemu test-qemu bench-guest
+guest: $(GUEST_PARTS) ## the unit tests in QEMU on a guest of ARCH (mipsel, mips, armhf, arm64, x86_64)
+	@qemu/build.sh $(GUEST)
+	@GUEST_ARCH=$(GUEST) exec $(PYTHON) -m pytest qemu/test_guest.py $(T)
+
+ifdef IMAGE
+qemu: $(VENV) build/.debian-packages-guest ipk
+	@exec $(PYTHON) -m qemu.console --arch $(GUEST) --image '$(IMAGE)' --sha256 '$(SHA256)'
+else
+qemu: need-root setup ipk $(GUEST_PARTS) ## boots ARCH, installs the .ipk, unit tests and the package's whole life in it; IMAGE=path-or-url SHA256=hex: OpenWrt's own image; needs root
+	@qemu/build.sh $(GUEST)
+	@GUEST_ARCH=$(GUEST) exec $(PYTHON) -m pytest qemu/test_guest.py qemu/test_dpkg.py qemu/test_package.py $(T)
+endif
+
+test-qemu: need-root ## what is slow by nature: all five guests, power cuts, the console driver; needs root
+	@for arch in mipsel armhf x86_64 arm64; do $(MAKE) qemu ARCH=$$arch; done
+	@$(MAKE) guest ARCH=mips
+	@GUEST_ARCH=mipsel exec $(PYTHON) -m pytest qemu/test_power.py qemu/test_console.py $(T)
+
+bench-guest: $(GUEST_PARTS) ipk ## memory, size, start-up, idle CPU and flash writes of the package on a guest of ARCH (mipsel)
+	@qemu/build.sh $(GUEST)
+	@exec $(PYTHON) -m bench.guest --arch $(GUEST)
 
 .PHONY: lint
 lint: $(VENV) $(NODE) $(APT_TEST) ## ruff, mypy, shellcheck, eslint, solhint, forge fmt
@@ -153,7 +174,7 @@ bench-shaper: need-root $(VENV) $(MICROPYTHON) build/bench/libpump.so build/.deb
 bench-luci: $(VENV) $(NODE) ## CPU time of a poll of the owner's page; under ucode where it is installed
 	@exec $(PYTHON) bench/luci.py
 
-NOT_YET := bench bench-audit qemu
+NOT_YET := bench bench-audit
 .PHONY: $(NOT_YET)
 $(NOT_YET):
 	@echo "make $@: not there yet" >&2; exit 1

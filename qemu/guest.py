@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 # everywhere. 24Kc has no floating point unit, like the routers.
 MACHINES: dict[str, tuple[list[str], str, str]] = {
     "mipsel": (["qemu-system-mipsel", "-M", "malta", "-cpu", "24Kf"], "ttyS0", "ttyS1"),
+    "mips": (["qemu-system-mips", "-M", "malta", "-cpu", "24Kf"], "ttyS0", "ttyS1"),
     "armhf": (["qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a7"], "ttyAMA0", "vport0p1"),
     "arm64": (["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53"], "ttyAMA0", "vport0p1"),
     "x86_64": (["qemu-system-x86_64", "-M", "q35", "-cpu", "qemu64", "-accel", "tcg"], "ttyS0", "ttyS1"),
@@ -35,6 +36,10 @@ class Guest:
     go to QEMU as they are.
 
     `image`: another folder of build/qemu than the CPU's.
+
+    With `rom` it is laid out as OpenWrt is, with the stand-ins for opkg, procd and uci: a squashfs under an overlay in
+    RAM or, when there is one, on `disk` (an ext4 image or a `file=` value of -drive). `nics` are TAP devices of the
+    network namespace `ns`, the guest's eth0, eth1... `append` goes to the kernel's command line (guest.ip=, guest.gw=).
     Use as a context manager: leaving it ends QEMU and removes its files.
     """
 
@@ -46,15 +51,22 @@ class Guest:
         boot_s: float = 120,
         image: str = "",
         options: Sequence[str] = (),
+        *,
+        rom: bool = False,
+        disk: str = "",
+        nics: Sequence[str] = (),
+        ns: str = "",
+        append: str = "",
     ) -> None:
         self.arch, self.memory_mb, self.extra, self.boot_s = arch, memory_mb, extra or {}, boot_s
-        self.image, self.options = ROOT / "build" / "qemu" / (image or arch), options
+        self.options, self.rom, self.disk, self.nics, self.ns, self.append = options, rom, disk, nics, ns, append
+        self.image = ROOT / "build" / "qemu" / (image or arch)
         self._ids = itertools.count(1)
         self._buffer = b""
 
     def __enter__(self) -> Guest:
         image = self.image
-        if not (image / "initrd").exists():
+        if not (image / ("boot" if self.rom else "initrd")).exists():
             raise GuestError(f"no image for {self.arch}: run make guest ARCH={self.arch}")
         (ROOT / "build" / "tmp").mkdir(exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix="guest.", dir=ROOT / "build" / "tmp"))
@@ -68,17 +80,26 @@ class Guest:
     def _start(self, image: Path) -> None:
         command, console, control = MACHINES[self.arch]
         initrd = self.folder / "initrd"
-        initrd.write_bytes((image / "initrd").read_bytes() + self._extra_archive())
+        initrd.write_bytes((image / ("boot" if self.rom else "initrd")).read_bytes() + self._extra_archive())
         # A Unix socket's path has at most 107 bytes: bind it by a relative one.
         port = "socket,id=ctl,path=ctl,server=on,wait=off"
         command = [*command, *self.options, "-m", str(self.memory_mb), "-nodefaults", "-display", "none", "-no-reboot"]
-        command += ["-kernel", str(image / "vmlinuz"), "-initrd", "initrd", "-device", "virtio-rng-pci"]
+        # Cards come first: the others take the slots that are left.
+        command += [*self._cards(), "-kernel", str(image / "vmlinuz"), "-initrd", "initrd", "-device", "virtio-rng-pci"]
         command += ["-serial", "file:console", "-chardev", port]
         if control.startswith("ttyS"):
             command += ["-serial", "chardev:ctl"]
         else:
             command += ["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=ctl,name=ctl"]
-        command += ["-append", f"console={console} quiet panic=-1 guest.ctl={control}"]
+        append = f"console={console} quiet panic=-1 guest.ctl={control} {self.append}"
+        if self.rom:
+            command += ["-drive", f"file={image / 'rom'},format=raw,if=virtio,readonly=on"]
+            if self.disk:
+                command += ["-drive", f"file={self.disk},if=virtio,format=raw"]
+                append += " guest.disk=1"
+        command += ["-append", append]
+        if self.ns:
+            command = ["ip", "netns", "exec", self.ns, *command]
         self.started = time.monotonic()
         with open(self.folder / "qemu.log", "wb") as log:
             self.process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -96,13 +117,23 @@ class Guest:
             pass
         self.boot_seconds = time.monotonic() - self.started
 
+    def _cards(self) -> list[str]:
+        """A network card for each TAP. On Malta at the slots whose interrupts init makes level-triggered."""
+        out: list[str] = []
+        for i, tap in enumerate(self.nics):
+            place = f",addr={0x12 + 2 * i:#x}" if self.arch.startswith("mips") else ""
+            out += ["-netdev", f"tap,id=n{i},ifname={tap},script=no,downscript=no"]
+            out += ["-device", f"virtio-net-pci,netdev=n{i},mac=02:00:00:00:{i:02x}:01{place}"]
+        return out
+
     def _extra_archive(self) -> bytes:
         """A second cpio archive for the initrd, as the kernel takes it, with the extra files and folders."""
         if not self.extra:
             return b""
-        stage = self.folder / "extra"
+        stage = self.folder / "stage"
         for inside, here in self.extra.items():
-            target = stage / inside.lstrip("/")
+            # The rom's first process copies /extra into the overlay.
+            target = stage / ("extra" if self.rom else ".") / inside.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             if here.is_dir():
                 shutil.copytree(here, target, ignore=shutil.ignore_patterns("__pycache__"))
@@ -116,10 +147,13 @@ class Guest:
     def _line(self, deadline: float) -> bytes:
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([self.socket], [], [], max(0.0, deadline - time.monotonic()))
-            more = self.socket.recv(65536) if ready else b""
+            more = b""
+            with contextlib.suppress(ConnectionResetError):
+                more = self.socket.recv(65536) if ready else b""
             if not more:
-                console = (self.folder / "console").read_text(errors="replace")[-2000:]
-                raise GuestError(("the guest ended" if ready else "no answer in time") + "; its console:\n" + console)
+                said = (self.folder / "qemu.log").read_text(errors="replace")[-2000:]
+                said += (self.folder / "console").read_text(errors="replace")[-2000:]
+                raise GuestError(("the guest ended" if ready else "no answer in time") + "; its console:\n" + said)
             self._buffer += more
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line.strip()

@@ -18,12 +18,12 @@ bin=build/node/node_modules/.bin
 check ruff build/venv/bin/ruff check --quiet . package/build
 
 typed=()
-for folder in src/bwgateway src/bwclient src/bwverifier tests/lab bench qemu/guest.py package/build; do
+for folder in src/bwgateway src/bwclient src/bwverifier tests/lab bench qemu/guest.py qemu/pool.py qemu/console.py qemu/disk.py package/build; do
   [ -z "$(tracked "$folder")" ] || typed+=("$folder")
 done
 [ ${#typed[@]} = 0 ] || check mypy build/venv/bin/mypy --no-error-summary "${typed[@]}"
 
-mapfile -t shell < <({ tracked '*.sh' .ci/run; tracked 'files/etc/init.d/*' 'files/etc/uci-defaults/*' 'files/usr/bin/*' 'luci-app/root/usr/libexec/*'; } | sort -u)
+mapfile -t shell < <({ tracked '*.sh' .ci/run; tracked 'files/etc/init.d/*' 'files/etc/uci-defaults/*' 'files/usr/bin/*' 'luci-app/root/usr/libexec/*' 'qemu/standin/bin/*' qemu/standin/sbin/procd qemu/standin/etc/rc.common; } | sort -u)
 check shellcheck shellcheck --severity=warning "${shell[@]}"
 
 mapfile -t scripts < <(tracked 'luci-app/*.js' 'src/*.js')

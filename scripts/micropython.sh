@@ -28,9 +28,12 @@ options=(
 )
 if [ "$arch" != native ]; then
   cross=$PWD/build/cross/$arch
+  # clang refuses to name x86's frame pointer in the collector's list of registers; setjmp saves them as well.
+  registers=
+  [ "$arch" != x86_64 ] || registers=-DMICROPY_GCREGS_SETJMP=1
   options+=(
     CC="$cross/bin/cc" CPP="$cross/bin/cc -E" AR="$cross/bin/ar" CROSS_COMPILE=
-    CFLAGS_EXTRA="-I$cross/prefix/include -Wno-error" LDFLAGS_EXTRA="-L$cross/prefix/lib -dynamic -s"
+    CFLAGS_EXTRA="-I$cross/prefix/include -Wno-error $registers" LDFLAGS_EXTRA="-L$cross/prefix/lib -dynamic -s"
     LDFLAGS_ARCH='-Wl,--gc-sections'
   )
   export PKG_CONFIG_LIBDIR=$cross/prefix/lib/pkgconfig PKG_CONFIG_PATH=
