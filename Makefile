@@ -121,6 +121,10 @@ build/bench/c_relay: bench/relay/c_relay.c bench/relay/cell_loop.c bench/relay/c
 build/bench/libpump.so: bench/relay/pump.c bench/relay/pump.h bench/relay/cell_loop.c bench/relay/cell_loop.h $(PEERS)
 	@$(BENCH_CC) -shared -fPIC -o $@ $(filter %.c,$^) -l:libsodium.so.23
 
+.PHONY: bench-audit
+bench-audit: need-root $(VENV) $(MICROPYTHON) ## error and cost of bandwidth proofs against a kernel's token bucket; needs root
+	@exec $(PYTHON) bench/audit.py
+
 .PHONY: bench-relay
 bench-relay: need-root $(VENV) $(MICROPYTHON) build/bench/c_relay build/bench/libpump.so ## CPU time and memory of one hop beside Tor, VPNs, C and bare AEAD; needs root
 	@exec $(PYTHON) -m bench.relay
@@ -144,7 +148,7 @@ bench-router: $(VENV) build/micropython/mipsel/.done build/.debian-packages-gues
 	@qemu/build.sh mipsel
 	@exec $(PYTHON) -m bench.router
 
-NOT_YET := bench bench-shaper bench-audit qemu
+NOT_YET := bench bench-shaper qemu
 .PHONY: $(NOT_YET)
 $(NOT_YET):
 	@echo "make $@: not there yet" >&2; exit 1

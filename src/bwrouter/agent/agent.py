@@ -217,7 +217,7 @@ class Agent:
         """A bandwidth proof's closing statement: the identity signs it, for the relay has no such key."""
         statement = bytes.fromhex(message["statement"])
         signature = proof.sign(self.keys.identity, statement)
-        self.relays.tell(worker, {"t": "proved", "statement": message["statement"], "signature": signature.hex()})
+        self.tell({"t": "proved", "statement": message["statement"], "signature": signature.hex()}, worker)
 
     def on_stats(self, message, worker):
         self.relays.heard(worker)
