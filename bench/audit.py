@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.relay.machine import Namespace
 from bwverifier.probe import GOOD, Probe
+from bwverifier.simulate import caught_in_10, inflation
 from tests.relay.scene import Scene, Source
 
 RATES = (1, 5, 20, 100, 500, 1000)  # Mbit/s
@@ -35,6 +36,11 @@ COMMITTEE = 10
 EPOCH_SECONDS = 3600
 GOAL_ERROR = 5.0
 GOAL_SHARE = 1.0
+GOAL_INFLATION = 1.05
+GOAL_CAUGHT = 0.99
+LIARS = 0.3
+OVERCLAIM = 0.2
+SPREAD_LEAST = 0.01  # an idle benchmark's bursts agree better than those of verifiers all over a continent
 
 
 @dataclass
@@ -165,6 +171,12 @@ def share_pct(cases: list[Case]) -> float:
     return round(worst, 3)
 
 
+def measured_spread(cases: list[Case]) -> float:
+    """How far single bursts lie from the truth, as a share: the root mean square over the cases within the goal."""
+    good = [(b / c.truth_kbps - 1) ** 2 for c in cases if c.error_pct <= GOAL_ERROR for b in c.bursts]
+    return round(max(SPREAD_LEAST, (sum(good) / len(good)) ** 0.5 if good else 0.0), 4)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--bursts", type=int, default=5)
@@ -173,9 +185,15 @@ def main() -> None:
     cases = run(given.rates, given.bursts)
     worst = max(c.error_pct for c in cases)
     share = share_pct(cases)
+    spread = measured_spread(cases)
+    inflated, claim = inflation(LIARS, spread)
+    caught = caught_in_10(OVERCLAIM, LIARS, spread)
+    print(f"with {LIARS:.0%} liars: a router is credited at most {inflated:.4f} times what it has, claiming {claim:.2f}")
+    print(f"one that claims {1 + OVERCLAIM} times what it has is suspended within 10 epochs with p = {caught:.4f}")
     result = {"worst_error_pct": worst, "audit_share_pct": share,
-              "inflation_30pct_liars": None, "catch_probability": None,
-              "met": {"error": worst <= GOAL_ERROR, "share": share <= GOAL_SHARE},
+              "inflation_30pct_liars": inflated, "catch_probability": caught, "simulated_spread": spread,
+              "met": {"error": worst <= GOAL_ERROR, "share": share <= GOAL_SHARE,
+                      "inflation": inflated <= GOAL_INFLATION, "catch": caught >= GOAL_CAUGHT},
               "cases": [asdict(c) for c in cases]}  # fmt: skip
     print(json.dumps(result))
 

@@ -13,8 +13,8 @@ HEAD_SHARE = 10  # the first tenth is left out: what buffers on the way had save
 def median_rate(arrivals: Sequence[float], size: int) -> float:
     """kbit/s of chunks of `size` bytes (on the measured link) that arrived at these ascending times, in seconds.
 
-    The chunks after the first tenth are cut into up to SLOTS slots of equal numbers (of SLOT_CHUNKS at least); a slot's rate is its bytes by the
-    time from the chunk before its first to its last. Zero when fewer than three chunks came.
+    The chunks after the first tenth are cut into up to SLOTS slots of equal numbers (of SLOT_CHUNKS at least); a slot's
+    rate is its bytes by the time from the chunk before its first to its last. Zero when fewer than three chunks came.
     """
     kept = arrivals[len(arrivals) // HEAD_SHARE :]
     gaps = len(kept) - 1
