@@ -188,7 +188,7 @@ def main() -> None:
     spread = measured_spread(cases)
     inflated, claim = inflation(LIARS, spread)
     caught = caught_in_10(OVERCLAIM, LIARS, spread)
-    print(f"with {LIARS:.0%} liars: a router is credited at most {inflated:.4f} times what it has, claiming {claim:.2f}")
+    print(f"with {LIARS:.0%} liars a router is credited at most {inflated:.4f} times what it has, claiming {claim:.2f}")
     print(f"one that claims {1 + OVERCLAIM} times what it has is suspended within 10 epochs with p = {caught:.4f}")
     result = {"worst_error_pct": worst, "audit_share_pct": share,
               "inflation_30pct_liars": inflated, "catch_probability": caught, "simulated_spread": spread,
