@@ -110,7 +110,9 @@ class RelayProcess:
         )  # fmt: skip
         for name, value in fields.items():
             setattr(d, name, value)
-        return D.parse(D.endorse(d.sign(self.secret), self.scene.gateway_key, self.scene.gateway_secret))
+        raw = D.endorse(d.sign(self.secret), self.scene.gateway_key, self.scene.gateway_secret)
+        whole: D.Descriptor = D.parse(raw)
+        return whole
 
     def _send(self, message: dict[str, Any], fd: int = -1, worker: int = 0) -> None:
         path = config.relay_socket(str(self.run_dir), worker)
