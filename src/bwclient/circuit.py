@@ -297,7 +297,7 @@ class Circuit:
                 return self._dropped("replay")
             _windows().take(hop.window, number)
             for j in range(i + 1):
-                if j < i or command in (S.DATA, S.PAD):
+                if j < i or command in (S.DATA, S.PAD, S.PROVE):
                     self.hops[j].meter.used_bytes += whole << self.priority
                 whole -= 17
             self.heard = time.monotonic()

@@ -18,7 +18,7 @@ from nacl.signing import VerifyKey
 
 from bwclient.tickets import Ticket
 from bwclient.wallet import Wallet
-from bwrouter.wire import descriptor
+from bwrouter.wire import descriptor, proof
 from tests.agent.parts import ROOT, AgentProcess, GatewayProcess, RelayPeer, free_port, until
 
 pytestmark = pytest.mark.slow  # a chain of its own, about a minute
@@ -142,6 +142,19 @@ def test_it_opens_and_redeems(
     relay.tell({**meter(ticket, 5, True), "preimage": "77" * 32})
     assert relay.expect("redeemed", id=ticket.id.hex())["code"] == "preimage"
     assert redeemed_units(gateway, agent) - before == 23
+
+
+def test_it_signs_what_a_bandwidth_proof_has_sent(agent: AgentProcess, relay: RelayPeer) -> None:
+    relay.hello(True)
+    until("status", lambda: agent.status().get("relay_id"))
+    statement = proof.pack_statement(300, bytes(16), 7, 9, 0, 0, 8, 1000, int(time.time()))
+    for other in (b"", bytes(44), statement + b"x"):  # its identity signs nothing else
+        relay.tell({"t": "prove", "statement": other.hex()})
+    relay.tell({"t": "prove", "statement": statement.hex()})
+    answer = relay.expect("proved")
+    assert answer["statement"] == statement.hex() and len(relay.of("proved")) == 1
+    close = statement + bytes.fromhex(answer["signature"])
+    assert proof.verify(bytes.fromhex(relay_id(agent)), close)[2] == 7
 
 
 def test_the_receipt_that_it_keeps_holds(gateway: GatewayProcess, agent: AgentProcess) -> None:

@@ -23,6 +23,7 @@ from bwclient.tunnel import Tunnel
 from bwrouter.agent import policy
 from bwrouter.platform import config, ffi, net, sodium
 from bwrouter.wire import descriptor as D
+from bwrouter.wire import proof
 
 ROOT = Path(__file__).parents[2]
 MICROPYTHON = os.environ.get("MICROPYTHON") or str(ROOT / "build/micropython/native/micropython")
@@ -109,7 +110,9 @@ class RelayProcess:
         )  # fmt: skip
         for name, value in fields.items():
             setattr(d, name, value)
-        return D.parse(D.endorse(d.sign(self.secret), self.scene.gateway_key, self.scene.gateway_secret))
+        raw = D.endorse(d.sign(self.secret), self.scene.gateway_key, self.scene.gateway_secret)
+        whole: D.Descriptor = D.parse(raw)
+        return whole
 
     def _send(self, message: dict[str, Any], fd: int = -1, worker: int = 0) -> None:
         path = config.relay_socket(str(self.run_dir), worker)
@@ -140,6 +143,10 @@ class RelayProcess:
             elif m["t"] == "meter":
                 self.redeemed[m["id"]] = m["index"]
                 self._send({"t": "redeemed", "id": m["id"], "index": m["index"]}, -1, worker)
+            elif m["t"] == "prove":
+                statement = bytes.fromhex(m["statement"])
+                signature = proof.sign(self.secret, statement)
+                self._send({"t": "proved", "statement": m["statement"], "signature": signature.hex()}, -1, worker)
             elif m["t"] == "stats":
                 self.stats = self.by_worker[worker] = m
         for worker in range(self.workers):

@@ -6,6 +6,7 @@ import json
 from .. import __version__
 from ..platform import clock, config, files, net, process
 from ..platform.ffi import RUNTIME
+from ..wire import proof
 from . import faults, gateways, keys, publish, rate, status
 from .earned import Earned
 from .exit import Exit
@@ -198,6 +199,12 @@ class Agent:
         if self.book.meter(message):
             self._wait["redeem"] = clock.ms()
 
+    def on_prove(self, message, worker):
+        """A bandwidth proof's closing statement: the identity signs it, for the relay has no such key."""
+        statement = bytes.fromhex(message["statement"])
+        signature = proof.sign(self.keys.identity, statement)
+        self.tell({"t": "proved", "statement": message["statement"], "signature": signature.hex()}, worker)
+
     def on_stats(self, message, worker):
         self.relays.heard(worker)
         self.relays.on_stats(worker, message)
@@ -343,6 +350,7 @@ _FROM_RELAY = {
     "open": Agent.on_open,
     "meter": Agent.on_meter,
     "sent": Agent.on_sent,
+    "prove": Agent.on_prove,
     "stats": Agent.on_stats,
 }
 

@@ -320,6 +320,10 @@ class Loop:
         self._next_own = i + 1
         return i
 
+    def own_address(self, i):
+        """Where own slot `i` begins; its payload at 24."""
+        return self._own[0][i]
+
     def originate(self, c, command, payload):
         """Send a backward cell of this hop's own on `c`: seldom ones (CREDIT, EXTENDED, PONG, ERROR ...)."""
         i = self.slot()

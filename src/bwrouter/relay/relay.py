@@ -13,6 +13,7 @@ from .credit import Ledger
 from .exit import Exit
 from .loop import Loop
 from .pacing import OUR_HEADERS, Pacer
+from .prove import Prover
 from .reflex import Reflex
 from .rules import Rules
 from .setup import Setup
@@ -37,6 +38,7 @@ class Relay:
         self.setup = None
         self.loop = None
         self.exit = None
+        self.prover = None
         self.stopping = False
         self.created = 0
         self.constant = False  # any session with constant padding
@@ -44,7 +46,7 @@ class Relay:
             config["run_dir"],
             {
                 "hello": self.on_hello, "rate": self.on_rate, "opened": self.on_opened, "redeemed": self.on_redeemed,
-                "shutdown": self.on_shutdown, "wan": self.on_wan,
+                "shutdown": self.on_shutdown, "wan": self.on_wan, "proved": self.on_proved,
             },
             worker,
         )  # fmt: skip
@@ -62,6 +64,7 @@ class Relay:
         if self.loop is None:
             obf = binascii.unhexlify(message["obf"])
             self.loop = Loop(self.fd, self.table, obf, self.pacer, self)
+            self.prover = Prover(self.loop, self.control.tell)
             self.setup = Setup(
                 self.table, binascii.unhexlify(message["static"]), obf, self.send, self.loop.count, self.worker,
                 self.workers,
@@ -122,6 +125,10 @@ class Relay:
 
     def on_redeemed(self, message, fd):
         self.ledger.redeemed(message)
+
+    def on_proved(self, message, fd):
+        if self.prover is not None:
+            self.prover.signed(message)
 
     def on_shutdown(self, message, fd):
         self.stopping = True
@@ -211,6 +218,12 @@ class Relay:
         self.constant = self.exit.constant()
         self.loop.originate(c, S.RESUME, answer)
 
+    def do_prove(self, c, payload):
+        code = self.prover.command(c, payload)
+        if code:
+            self.loop.count("prove-" + str(code))
+            self.error(c, code, S.PROVE)
+
     def do_destroy(self, c, payload):
         self.close(c)
 
@@ -229,6 +242,7 @@ class Relay:
         self.loop.queue.forget((c.k + C.P_ADDR, c.k + C.N_ADDR))
         self.ledger.close(c)
         self.setup.forget(c)
+        self.prover.forget(c)
         if self.exit is not None:
             self.exit.leave(c)
         self.table.remove(c)
@@ -263,6 +277,7 @@ class Relay:
         if self.exit is not None:
             self.exit.tick()
             self.constant = self.exit.constant()
+        self.prover.tick()
         if self._seconds % 3 == 0:
             self.ledger.repeat()
         self.loop.flush()
@@ -314,6 +329,9 @@ class Relay:
                     loop.constant()
                     wait = 5
                 loop.flush()
+            if self.prover.now is not None:  # last: what customers leave
+                wait = min(wait, self.prover.fill())
+                loop.flush()
             if loop.queue.count:
                 wait = min(wait, self.pacer.wait_ms())
         try:
@@ -338,6 +356,7 @@ class Relay:
 _COMMANDS = {
     S.EXTEND: Relay.do_extend, S.PAY: Relay.do_pay, S.PING: Relay.do_ping, S.RESUME: Relay.do_resume,
     S.DESTROY: Relay.do_destroy, S.PAD: Relay.do_nothing, S.PONG: Relay.do_nothing,
+    S.PROVE: Relay.do_prove,
 }  # fmt: skip
 _FREE = (S.PAY, S.PING, S.PONG, S.DESTROY)
 # No honest buyer sends these, and to find out costs up to 1024 hashes: there is no second try.

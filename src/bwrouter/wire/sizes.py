@@ -111,3 +111,23 @@ def inner_range(worker, workers):
 
 
 INNER_V6 = b"\xfd\x62\x77\x72" + b"\0" * 10  # fd62:7772::/64, the last two bytes as in v4
+
+# Section 10: bandwidth proofs
+PROVE_START = 1
+PROVE_ANSWER = 2
+PROVE_CHUNK = 3
+PROVE_CLOSE = 4
+PROVE_BEGUN = 0
+PROVE_BUSY = 1  # the household uses the line
+PROVE_OCCUPIED = 2  # another proof is under way
+PROVE_START_SIZE = 4 + 32
+PROVE_ANSWER_SIZE = 8 + 16
+PROVE_HEAD = 8
+PROVE_PAYLOAD = INNER_MTU  # a chunk's cell is as long as an exit's full cell
+PROVE_BYTES = PROVE_PAYLOAD - PROVE_HEAD
+PROVE_STATEMENT = 4 + 16 + 24
+PROVE_CLOSE_SIZE = PROVE_STATEMENT + 64
+PROVE_LEAST_MS = 50
+PROVE_MOST_MS = 30000
+PROVE_SLOT_MS = 10
+PROVE_CLOSING = 8  # proofs of a relay that wait for their signature

@@ -1,0 +1,1 @@
+"""bwverifier: measures relays from outside, over circuits like any buyer's (docs/protocol.md section 10)."""

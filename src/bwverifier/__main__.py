@@ -1,0 +1,5 @@
+"""`python -m bwverifier`."""
+
+from .cli import main
+
+main()

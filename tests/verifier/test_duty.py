@@ -1,0 +1,140 @@
+"""A committee of verifiers on a real node: good, slow, suspended, acquitted; restarts, copies, late reveals."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+from eth_account import Account
+from web3 import Web3
+
+from bwclient.chain import Chain, ChainError
+from bwverifier import evidence
+from bwverifier.duty import Duty, pack
+from bwverifier.journal import Audit, Journal
+from bwverifier.probe import GOOD, UNREACHABLE, Measurement
+from tests.contracts.deployment import ETHER, anvil, deploy
+
+WINDOWS = (60, 10, 10, 60, 2000, 600, 200, 200, 300, 600, 300)
+AUDIT, COMMIT, REVEAL = 600, 200, 200
+RELAY = bytes(Web3.keccak(text="relay"))
+CLAIM = 40_000
+VERIFIERS = 8
+MNEMONIC = "test test test test test test test test test test test junk"
+Account.enable_unaudited_hdwallet_features()
+
+
+class World:
+    """A deployment, a staked relay, and eight bonded verifiers with journals of their own."""
+
+    def __init__(self, w3, folder):
+        self.d = d = deploy(w3, WINDOWS)
+        accounts = list(w3.eth.accounts)
+        owner = accounts[1]
+        d.send(d.bwt.functions.transfer(owner, 100 * ETHER))
+        d.send(d.bwt.functions.approve(d.registry.address, 100 * ETHER), owner)
+        d.send(d.registry.functions.register((RELAY, owner, owner, 1, CLAIM, 100 * ETHER, 2**32), b"", b""), owner)
+        self.files, self.duties = [], []
+        for i in range(2, 2 + VERIFIERS):
+            d.send(d.bwt.functions.transfer(accounts[i], 1000 * ETHER))
+            d.send(d.bwt.functions.approve(d.proof.address, 1000 * ETHER), accounts[i])
+            d.send(d.proof.functions.join(2**32, b""), accounts[i])
+            key = bytes(Account.from_mnemonic(MNEMONIC, account_path=f"m/44'/60'/0'/0/{i}").key)
+            self.files.append(folder / f"{i}.sqlite")
+            chain = Chain(w3.provider.endpoint_uri, key)
+            assert chain.address == accounts[i]
+            self.duties.append(Duty(chain, d.proof.address, Journal(self.files[-1])))
+        self.warp(self.duties[0].now() + 2 * AUDIT)
+
+    def warp(self, time):
+        self.d.w3.provider.make_request("evm_mine", [hex(time)])
+
+    def begin(self):
+        """The next epoch, with its committee; its number and those who sit on it."""
+        start = (self.duties[0].now() // AUDIT + 1) * AUDIT
+        for time in (start - 1, start + 1, start + 2):
+            self.warp(time)
+        for duty in self.duties:
+            duty.prepare(RELAY)
+        seated = [duty for duty in self.duties if duty.place(RELAY) is not None]
+        assert len(seated) == VERIFIERS // 2
+        return start // AUDIT, seated
+
+    def audit(self, kbps):
+        """A whole epoch in which all measure `kbps`; the verdict's reason."""
+        epoch, seated = self.begin()
+        m = Measurement(RELAY, bytes(32), reason=GOOD, kbps=kbps, latency_ms=20)
+        for duty in seated:
+            duty.commit(RELAY, pack(m, 0xC61200), evidence.record(m, epoch, duty.now()))
+        self.warp(epoch * AUDIT + COMMIT + 1)
+        assert [duty.reveal() for duty in seated] == [1] * len(seated)
+        self.warp(epoch * AUDIT + COMMIT + REVEAL + 1)
+        for duty in seated:
+            duty.verdict(RELAY, epoch)
+        standing = self.d.proof.functions.standing(RELAY).call()
+        assert standing[0] == epoch and standing[1] == kbps
+        return standing[2]
+
+    def state(self):
+        return self.d.registry.functions.relay(RELAY).call()[5]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with anvil("--accounts", str(VERIFIERS + 3)) as w3:
+        yield World(w3, tmp_path_factory.mktemp("verifiers"))
+
+
+def test_good_then_suspended_then_acquitted(world):
+    assert world.audit(CLAIM) == 0
+    assert world.audit(CLAIM // 2) == 1 and world.state() == 1
+    assert world.audit(CLAIM // 2) == 1 and world.state() == 2
+    assert world.audit(CLAIM) == 0 and world.state() == 2
+    assert world.audit(CLAIM) == 0 and world.state() == 1
+
+
+def test_a_restart_between_commit_and_reveal_loses_nothing(world):
+    epoch, seated = world.begin()
+    duty = seated[0]
+    first = duty.commit(RELAY, pack(Measurement(RELAY, bytes(32), GOOD, CLAIM)), b"{}")
+    again = Duty(duty.chain, duty.contract, Journal(world.files[world.duties.index(duty)]))
+    # Another report on the same audit would be an equivocation: the one on disk stands.
+    other = again.commit(RELAY, pack(Measurement(RELAY, bytes(32), UNREACHABLE, 1)), b"{}")
+    assert (other.report, other.salt) == (first.report, first.salt)
+    assert again.reveal() == 0  # too early
+    world.warp(epoch * AUDIT + COMMIT + 1)
+    assert again.reveal() == 1 and again.reveal() == 0
+    # Who copies what another has shown is too late to commit to it.
+    with pytest.raises(ChainError):
+        seated[1].commit(RELAY, int(first.report, 16), b"{}")
+    world.warp(epoch * AUDIT + COMMIT + REVEAL + 1)
+    seated[1].reveal()
+    assert [a.state for a in seated[1].journal.of_epoch(epoch)] == ["missed"]
+
+
+def test_a_copied_commitment_cannot_be_revealed(world):
+    """A verifier that has not measured sends another's hash and waits for its reveal."""
+    epoch, seated = world.begin()
+    honest, copier = seated[:2]
+    a = honest.commit(RELAY, pack(Measurement(RELAY, bytes(32), GOOD, CLAIM)), b"{}")
+    hash = honest._stored(a).to_bytes(32, "big")
+    place = copier.place(RELAY)
+    copier.chain.send(copier.contract, "commit(bytes32,uint256,bytes32)", RELAY, place, hash)
+    world.warp(epoch * AUDIT + COMMIT + 1)
+    assert honest.reveal() == 1
+    copied = Audit(relay=RELAY, epoch=epoch, place=place, report=a.report, salt=a.salt, state="committed", evidence=b"")
+    copier.journal.add(copied)
+    with pytest.raises(ChainError, match="would fail"):
+        copier.reveal()
+
+
+def test_evidence_root():
+    records = [bytes([i]) * 5 for i in range(3)]
+    leaf = [sha256(b"\0" + r).digest() for r in records]
+    pair = sha256(b"\1" + leaf[0] + leaf[1]).digest()
+    assert evidence.root(records) == sha256(b"\1" + pair + leaf[2]).digest()
+    assert evidence.root(records[:2]) == pair and evidence.root([]) == sha256(b"").digest()
+    account = Account.from_key(b"\1" * 32)
+    assert len(evidence.sign_root(account, 7, pair)) == 65
+    m = Measurement(RELAY, bytes(32))
+    assert evidence.record(m, 1, 2) == evidence.record(m, 1, 2) != evidence.record(m, 2, 2)
