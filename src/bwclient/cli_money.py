@@ -171,8 +171,7 @@ def _buy(s: Settings, gib: float, region: int, as_json: bool) -> None:
 def _refund(s: Settings, region: int, as_json: bool) -> None:
     w, at = _wallet(s), region or s.region
     try:
-        reclaim = getattr(w, "reclaim", None)
-        tickets = reclaim(at) if reclaim is not None else []
+        tickets = w.reclaim(at)
         withdrawal = w.withdraw(at)
     except _REFUSALS as e:
         raise Fail(str(e)) from e

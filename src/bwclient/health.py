@@ -88,8 +88,11 @@ class Health:
         return min(PATIENCE_MOST, max(PATIENCE_LEAST, 1.5 * r.smooth + 4 * r.deviation if r.smooth else 0.6))
 
     def check(self, now: float, heard: float, data_at: float, idle: float) -> tuple[bool, bool]:
-        """(whether to ask all hops now, whether the circuit is dead). `heard`: when a cell of the exit came last; `data_at`: when
-        an inner packet moved last; `idle`: seconds between questions when none moves."""
+        """(whether to ask all hops now, whether the circuit is dead).
+
+        `heard`: when a cell of the exit came last; `data_at`: when an inner packet moved last; `idle`: seconds between
+        questions when none moves.
+        """
         if self.asked_since and heard > self.asked_since:
             self.asked_since = 0.0
             self._doubt = min(self._doubt * 2, idle) if data_at < heard - 0.2 else SILENCE_LEAST

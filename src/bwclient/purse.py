@@ -63,13 +63,11 @@ class Purse:
 
     def stock_up(self) -> None:
         """Fill the stock now; then keep it filled in the background. Raises PurseError."""
-        reclaim = getattr(self.wallet, "reclaim", None)
         for region, stock in self._stock.items():
-            if reclaim is not None:
-                try:
-                    reclaim(region)
-                except _REFUSALS as e:
-                    raise PurseError(str(e)) from e
+            try:
+                self.wallet.reclaim(region)
+            except _REFUSALS as e:
+                raise PurseError(str(e)) from e
             stock.extend(sorted(self.wallet.store.unspent(region), key=lambda t: -t.units))
         self._buy()
         self._thread = threading.Thread(target=self._refill, name="purse", daemon=True)

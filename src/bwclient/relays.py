@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import requests
 
@@ -40,7 +39,7 @@ class Relays:
         self.owners: dict[str, str] = read_json(self._owner_file)
         self.listed: list[Descriptor] = []
         self.refused: dict[str, int] = {}
-        self._told: Mapping[bytes, Any] = {}
+        self._told: Mapping[bytes, directory.Facts] = {}
         self._avoid: dict[bytes, float] = {}
         self._session = OWN.session()
         self._wake = threading.Event()
@@ -53,8 +52,9 @@ class Relays:
     def refresh(self) -> None:
         """Fetch the directory now, and owners not known yet. Raises DirectoryError."""
         s = self.settings
-        found = directory.fetch(s.gateway.url, bytes.fromhex(s.gateway.key))
-        self._told = getattr(found, "facts", {})
+        known = Path(s.state_dir) / "directory.bin"
+        found = directory.fetch(s.gateway.url, bytes.fromhex(s.gateway.key), state=known)
+        self._told = found.facts
         self.listed, self.refused = found.relays, found.refused
         if s.diversity == "strict":
             self._ask_owners()
@@ -111,9 +111,9 @@ class Relays:
             told = self._told.get(d.relay)
             fade = 0.5 ** ((now - own.get("failed_at", 0.0)) / _FADE_SECONDS)
             found[d.relay] = Known(
-                getattr(told, "score", 10_000) if getattr(told, "audited_kbps", 0) else 10_000,
-                getattr(told, "audited_kbps", 0), getattr(told, "stake_bwt", 0), self.owners.get(d.relay.hex(), ""),
-                own.get("rtt_ms", 0.0), own.get("failures", 0.0) * fade,
+                told.score if told and told.audited_kbps else 10_000, told.audited_kbps if told else 0,
+                told.stake_bwt if told else 0, self.owners.get(d.relay.hex(), ""), own.get("rtt_ms", 0.0),
+                own.get("failures", 0.0) * fade,
             )  # fmt: skip
         return found
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab import net, proc
-from tests.lab.pool import RUN, Pool, Router, fresh_folder, read_json, write_json
-from tests.lab.proc import Process, environment, wait_for
+from tests.lab.pool import Pool, Router, fresh_folder, read_json, write_json
+from tests.lab.proc import RUN, Process, environment, wait_for
 from tests.lab.run import only_one
 
 SPARE_EXIT = {"dc2": 22}

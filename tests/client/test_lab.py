@@ -64,20 +64,6 @@ def test_connections_outlive_entry_middle_and_both(lab: Stage) -> None:
     assert lab.bw("status", "--json", code=1)["state"] == "down"
 
 
-def test_money_commands(lab: Stage) -> None:
-    quote = lab.bw("quote", "0.5", "--json")
-    assert quote["units"] == 8192 and int(quote["most_bwt_wei"]) > int(quote["bwt_wei"]) > 0
-    before = lab.bw("wallet", "--json")["regions"]["1"]
-    assert lab.bw("buy", "0.0625", "--json") == {"region": 1, "units": 1024}
-    after = lab.bw("wallet", "--json")["regions"]["1"]
-    assert after["ticket_units"] == before["ticket_units"] + 1024
-    assert lab.bw("refund", "--json")["state"] in ("none", "requested")
-    assert len(lab.bw("relays", "--json")["relays"]) == 6
-    lab.write_config(spend_limit_hour_units=64)
-    assert "spend_limit_hour_units" in lab.bw("buy", "1", code=1)
-    lab.write_config()
-
-
 def test_proxy_without_root_of_the_machine(lab: Stage) -> None:
     """curl over SOCKS5 and HTTP CONNECT; the machine's own routes stay as they are."""
     assert lab.pool.file

@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.lab.net import Lab, Node, inside
 
 RELAY_PORT = 51900
+_SO_RCVBUFFORCE = 33
 _IGNORE = {0x0806}  # ARP
 _ND = {133, 135, 136}  # router solicitation, neighbour solicitation and advertisement (RFC 4861)
 _NS_NETNS = "ip netns exec {} nft list table inet bwclient"
@@ -49,7 +50,7 @@ class Watch:
         self.hops = {socket.inet_aton(h.v4) for h in hops} | {socket.inet_pton(socket.AF_INET6, h.v6) for h in hops}
         with inside(lab.inet):
             self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 64 << 20)
+            self.sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 64 << 20)
             self.sock.bind((node.link, 3))
         self.sock.settimeout(0.2)
         self.leaks: list[tuple[float, str]] = []
