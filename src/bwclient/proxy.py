@@ -19,7 +19,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -146,17 +145,18 @@ def _child(
 def _own_resolver(servers: list[str]) -> None:
     """resolv.conf of our own, and no way to the machine's resolver daemons, which would ask past the tunnel."""
     _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "mount")
-    folder = Path(tempfile.mkdtemp(prefix="bw-"))
-    for name, text in (
-        ("resolv.conf", "".join(f"nameserver {a}\n" for a in servers)), ("nsswitch.conf", "hosts: files dns\n")
-    ):  # fmt: skip
-        (folder / name).write_text(text)
-        target = Path("/etc", name).resolve()
-        if target.exists():
-            _check(_libc.mount(bytes(folder / name), bytes(target), None, _MS_BIND, None), f"mount of {target}")
-        (folder / name).unlink()
-    folder.rmdir()
-    _libc.mount(b"tmpfs", b"/run", b"tmpfs", 0, None)
+    targets = {name: Path("/etc", name).resolve() for name in ("resolv.conf", "nsswitch.conf")}
+    there = {name: target.exists() for name, target in targets.items()}
+    texts = {"resolv.conf": "".join(f"nameserver {a}\n" for a in servers), "nsswitch.conf": "hosts: files dns\n"}
+    _check(_libc.mount(b"tmpfs", b"/run", b"tmpfs", 0, None), "mount of an empty /run")
+    for name, target in targets.items():
+        if target.is_relative_to("/run"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(texts[name])
+        elif there[name]:
+            source = Path("/run", f"bw-{name}")
+            source.write_text(texts[name])
+            _check(_libc.mount(bytes(source), bytes(target), None, _MS_BIND, None), f"mount of {target}")
 
 
 def _configure(tun: str, text: str) -> None:

@@ -17,7 +17,7 @@ from . import directory
 from .circuit import Circuit
 from .files import read_json, write_json
 from .guards import Guards
-from .path import Known, Wish, choose, weight
+from .path import Known, PathError, Wish, choose, weight
 from .reach import OWN
 from .settings import Settings
 
@@ -149,11 +149,17 @@ class Relays:
         facts, wish = self.facts(), self.wish()
         now = time.monotonic()
         self._avoid = {relay: until for relay, until in self._avoid.items() if until > now}
-        avoid = frozenset(self._avoid) - ({last} if last else set())
+        avoid = sorted((r for r in self._avoid if r != last), key=self._avoid.__getitem__)
         here = [d for d in self.listed if d.region in wish.regions]
         guards = self.guards.ids(here, lambda d: weight(d, facts[d.relay], wish.profile), wish.diversity)
-        first = [g for g in guards if g not in avoid and g not in apart]
-        return choose(
-            self.listed, wish.hops, avoid=avoid, last=last, wish=wish, facts=facts, guards=first[:1] or guards,
-            apart=apart,
-        )  # fmt: skip
+        while True:
+            first = [g for g in guards if g not in avoid and g not in apart]
+            try:
+                return choose(
+                    self.listed, wish.hops, avoid=frozenset(avoid), last=last, wish=wish, facts=facts,
+                    guards=first[:1] or guards, apart=apart,
+                )  # fmt: skip
+            except PathError:
+                if not avoid:
+                    raise
+                avoid = avoid[1:]  # what failed longest ago is tried again before there is no path at all

@@ -67,6 +67,7 @@ class Steering:
         self._bad_since = self._moved_at = self._measured_at = 0.0
         self._mourned: Circuit | None = None
         self._lost_at = 0.0
+        self._begun = False
 
     # -- the first path ----------------------------------------------------------------
 
@@ -77,6 +78,7 @@ class Steering:
         while self._job is not None and not stopped():
             self.tunnel.step(20)
             self._advance(time.monotonic())
+        self._begun = True
 
     # -- a turn --------------------------------------------------------------------------
 
@@ -178,7 +180,8 @@ class Steering:
             self.gaps_ms.append((time.monotonic() - self._lost_at) * 1000)
         self._mourned, self._lost_at, self._bad_since = None, 0.0, 0.0
         self.tunnel.hold(False)
-        self.say("up", "")
+        if self._begun:  # of the first path the caller tells, once packets go through it
+            self.say("up", "")
 
     def _failed(self, kind: str, error: CircuitError | PathError, now: float) -> None:
         if isinstance(error, CircuitError) and error.hop < len(self._building):

@@ -196,6 +196,6 @@ class Up:
                 print(f"the network could not be restored wholly: {e}; `bw down` tries again", file=sys.stderr)
             if closed:
                 print("the kill switch stays closed: `bw up` tries again, `bw down` opens it", file=sys.stderr)
-        if self.state == "closing":
+        if code == 0:
             self._say("down")
         self._write_status(force=True)

@@ -82,10 +82,17 @@ class Wallet:
     # --- the gateway ---
 
     def _get(self, path: str) -> Any:
-        try:
-            return self._answer(self._session.get(self._url + path, timeout=30))
-        except requests.RequestException as e:
-            raise WalletError(f"gateway {self._url}{path}: {e}") from e
+        """A read; asked again while the gateway says that it can't just now (503)."""
+        for pause in (0.5, 1.0, 2.0, None):
+            try:
+                return self._answer(self._session.get(self._url + path, timeout=30))
+            except requests.RequestException as e:
+                raise WalletError(f"gateway {self._url}{path}: {e}") from e
+            except Refused as e:
+                if e.status != 503 or pause is None:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("the last try returns or raises")
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         try:

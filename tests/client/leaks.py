@@ -103,14 +103,14 @@ def tell(stage: Stage) -> Story:
 def _roam(stage: Stage) -> None:
     """Another address, as after a change of network."""
     ns = stage.buyer.ns
-    run_in(ns, ["ip", "addr", "add", "198.18.51.3/24", "dev", "wan0"])
     run_in(ns, ["ip", "addr", "del", "198.18.51.2/24", "dev", "wan0"])
+    run_in(ns, ["ip", "addr", "add", "198.18.51.3/24", "dev", "wan0"])
     run_in(ns, ["ip", "route", "replace", "default", "via", "198.18.51.1"])
     stage.buyer_now = "198.18.51.3"  # type: ignore[attr-defined]
 
 
 def _roam_back(stage: Stage) -> None:
     ns = stage.buyer.ns
-    run_in(ns, ["ip", "addr", "add", "198.18.51.2/24", "dev", "wan0"])
     run_in(ns, ["ip", "addr", "del", "198.18.51.3/24", "dev", "wan0"])
+    run_in(ns, ["ip", "addr", "add", "198.18.51.2/24", "dev", "wan0"])
     run_in(ns, ["ip", "route", "replace", "default", "via", "198.18.51.1"])
