@@ -150,6 +150,13 @@ bench-audit: need-root $(VENV) $(MICROPYTHON) ## error and cost of bandwidth pro
 bench-relay: need-root $(VENV) $(MICROPYTHON) build/bench/c_relay build/bench/libpump.so ## CPU time and memory of one hop beside Tor, VPNs, C and bare AEAD; needs root
 	@exec $(PYTHON) -m bench.relay
 
+build/bench/delay: bench/client/delay.c | $(APT)
+	@mkdir -p $(@D) && gcc -O2 -Wall -Wextra -Werror -o $@ $<
+
+.PHONY: bench-client
+bench-client: need-root setup build/bench/delay ## the buyer's tunnel: goodput, set-up, re-route, leaks, against their goals; needs root
+	@exec $(PYTHON) -m bench.client
+
 $(MPY_CROSS): scripts/mpy-cross.sh scripts/debian-source.sh scripts/debian-sources.txt scripts/once.sh | $(APT)
 	@scripts/mpy-cross.sh
 

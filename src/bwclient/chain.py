@@ -15,6 +15,8 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
+from .reach import OWN
+
 _GAS_MARGIN = 1.25
 _TIP = 10**9
 _PERMIT = {
@@ -45,8 +47,7 @@ class Chain:
         self.account: LocalAccount = Account.from_key(key)
         self.address: str = self.account.address
         self._timeout = timeout
-        self._session = requests.Session()
-        self._session.trust_env = False
+        self._session = OWN.session()
 
     def rpc(self, method: str, *params: Any) -> Any:
         """One JSON-RPC call. Raises ChainError."""

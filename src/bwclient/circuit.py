@@ -14,6 +14,7 @@ from bwrouter.wire import sizes as S
 from bwrouter.wire.descriptor import Descriptor, worker
 from bwrouter.wire.replay import Windows
 
+from .health import Health
 from .meter import HopMeter, TicketSource
 
 _UNCHARGED = (S.PAY, S.PING, S.PONG, S.DESTROY)
@@ -52,6 +53,7 @@ class CircuitError(RuntimeError):
     def __init__(self, hop: int, text: str):
         super().__init__(f"hop {hop + 1}: {text}")
         self.hop = hop
+        self.text = text
 
 
 @dataclass
@@ -67,6 +69,8 @@ class Hop:
     window: int = 0
     initiator: noise.Initiator | None = None
     ready: bool = False
+    got: int = 0  # backward cells of this hop's own that came
+    top: int = -1  # and the highest of their numbers
 
     worker: int = 0  # which of the relay's processes
 
@@ -135,14 +139,19 @@ class Circuit:
         self.cookie: bytes | None = None
         self._first_message = b""
         self.sent = 0
-        self.heard = self.born = time.monotonic()
+        self.heard = self.exit_heard = self.born = time.monotonic()
         self.error: CircuitError | None = None
         self.resumed = False
+        self.health = Health(len(path), self.born)
+        self.steps_ms = [0.0] * len(path)  # how long each hop's handshake took
+        self.starved = ""  # why no more tickets can be had for it
+        self.data_at = 0.0  # when an inner packet went either way last
         self.retire_at = 0.0  # when it ends at the latest, once another one has taken over
         self.drops: dict[str, int] = {}
 
     def close(self) -> None:
         """Wipe the keys. The circuit must not be used any more."""
+        self.resumed = False
         if self.block:
             for hop in self.hops:
                 _windows().give(hop.window)
@@ -296,11 +305,16 @@ class Circuit:
             if not _windows().fresh(hop.window, number):
                 return self._dropped("replay")
             _windows().take(hop.window, number)
+            hop.got += 1
+            if number > hop.top:
+                hop.top = number
             for j in range(i + 1):
                 if j < i or command in (S.DATA, S.PAD, S.PROVE):
                     self.hops[j].meter.used_bytes += whole << self.priority
                 whole -= 17
             self.heard = time.monotonic()
+            if i == len(self.hops) - 1:
+                self.exit_heard = self.heard
             return i, command, n - 24
         return self._dropped("layers")
 

@@ -21,6 +21,8 @@ from nacl.signing import VerifyKey
 from bwrouter.wire import address, descriptor
 from bwrouter.wire import sizes as S
 
+from .reach import OWN
+
 PREFIX = b"bwrouter/1 directory\n"
 _HEADER = struct.Struct("<4s8sB3xQQQII32s")
 _EXTRA = struct.Struct("<BHII")
@@ -138,7 +140,7 @@ def fetch(url: str, gateway_key: bytes, timeout: float = 10.0, state: Path | Non
 
 
 def _get(url: str, since: int, timeout: float) -> bytes:
-    answer = requests.get(f"{url}/v1/directory/document?since={since}", timeout=timeout)
+    answer = OWN.session().get(f"{url}/v1/directory/document?since={since}", timeout=timeout)
     answer.raise_for_status()
     return answer.content
 

@@ -10,6 +10,7 @@ from bwrouter.wire import sizes as S
 from bwrouter.wire import ticket as T
 
 AHEAD_MIN = 12  # units paid ahead of use, at least
+AHEAD_WARM = 1  # and so many on a spare circuit, which carries no data yet
 AHEAD_MAX = 512
 AHEAD_SECONDS = 0.4  # and for so long at the rate of now
 RETRY = 0.4  # seconds until an unacknowledged PAY is said again
@@ -31,9 +32,19 @@ class TicketLike(Protocol):
 
 
 class TicketSource(Protocol):
-    """Hands out tickets of a region. Raises when the buyer's money or limit is used up."""
+    """Hands out tickets of a region. Raises NoTicket when the buyer's money or limit is used up."""
 
     def take(self, region: int) -> TicketLike: ...
+
+
+class SmallTicketSource(TicketSource, Protocol):
+    """A source that also hands out the smallest tickets it has: a circuit may end before it has used a large one."""
+
+    def take_small(self, region: int) -> TicketLike: ...
+
+
+class NoTicket(RuntimeError):
+    """A ticket source has none to give: money or a limit is used up; the text says which."""
 
 
 class MeterError(RuntimeError):
@@ -58,6 +69,7 @@ class HopMeter:
     acked_units: int = 0  # paid units that the hop confirmed
     relay_used: int = 0  # units that the hop says were used
     ahead: int = AHEAD_MIN
+    least: int = AHEAD_MIN  # of `ahead`
     tickets: list[_Paying] = field(default_factory=list)
     _said: float = 0.0
     _rate_at: float = 0.0
@@ -78,14 +90,20 @@ class HopMeter:
     def _add_ticket(self) -> None:
         if len(self.tickets) >= 32:
             raise MeterError("32 tickets are used up on one circuit: build a new one")
-        ticket = self.source.take(self.region)
+        small = getattr(self.source, "take_small", None)
+        ticket = small(self.region) if small is not None and not self.tickets else self.source.take(self.region)
         self.tickets.append(_Paying(ticket, T.Chain(ticket.top, ticket.units)))
 
     def _adapt(self, now: float) -> None:
         if now - self._rate_at >= 0.2:
             rate = (self.used_bytes - self._rate_bytes) / max(now - self._rate_at, 0.2) / S.UNIT
             self._rate_at, self._rate_bytes = now, self.used_bytes
-            self.ahead = min(AHEAD_MAX, max(AHEAD_MIN, int(rate * AHEAD_SECONDS), self.ahead * 3 // 4))
+            self.ahead = min(AHEAD_MAX, max(self.least, int(rate * AHEAD_SECONDS), self.ahead * 3 // 4))
+
+    def warm(self, yes: bool) -> None:
+        """Pay a spare circuit's hop only what keeps it open, until it takes over."""
+        self.least = AHEAD_WARM if yes else AHEAD_MIN
+        self.ahead = self.least
 
     def due(self) -> list[bytes]:
         """PAY payloads to send now: none when the hop is paid far enough ahead and has said so."""

@@ -50,6 +50,24 @@ class NetConf:
                 family=family, priority=_PRIO_EXCLUDE, dst=str(net.network_address), dst_len=net.prefixlen, table=254
             )
 
+    def readdress(self, v4: str, v6: str) -> None:
+        """Other inner addresses, after a change of the exit."""
+        ip = self._ip
+        ip.flush_addr(index=self.index)
+        ip.addr("replace", index=self.index, address=v4, prefixlen=32)
+        if self._v6():
+            ip.addr("replace", index=self.index, address=v6, prefixlen=128)
+            ip.route("replace", family=socket.AF_INET6, dst="::/0", oif=self.index, table=TABLE)
+        ip.route("replace", family=socket.AF_INET, dst="0.0.0.0/0", oif=self.index, table=TABLE)
+
+    def lan(self, interface: str) -> None:
+        """What is for the LAN's own hosts stays there."""
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for route in self._ip.get_routes(family=family, oif=self._ip.link_lookup(ifname=interface)[0], table=254):
+                dst = dict(route["attrs"]).get("RTA_DST")
+                if dst:
+                    self._rule(family=family, priority=_PRIO_EXCLUDE, dst=dst, dst_len=route["dst_len"], table=254)
+
     def _v6(self) -> bool:
         try:
             with open(f"/proc/sys/net/ipv6/conf/{self.tun}/disable_ipv6") as f:
@@ -74,3 +92,16 @@ class NetConf:
                 continue
         self._undo.clear()
         self._ip.close()
+
+
+def clear() -> int:
+    """Remove the rules that an earlier run, which could not clean up, left; how many there were."""
+    gone = 0
+    with IPRoute() as ip:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for rule in ip.get_rules(family=family):
+                priority = dict(rule["attrs"]).get("FRA_PRIORITY")
+                if priority in (_PRIO_EXCLUDE, _PRIO_TUNNEL):
+                    ip.rule("del", family=family, priority=priority)
+                    gone += 1
+    return gone

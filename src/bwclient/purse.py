@@ -1,91 +1,125 @@
-"""A stock of tickets for one run: bought before the tunnel comes up, refilled by a thread while it runs."""
+"""A stock of tickets for one run: bought before the tunnel comes up, refilled by a thread while it runs.
+
+Refills come at random times, some while before they are needed: a gateway that sees when tickets are bought must not
+be able to tell from it when, or how much, their buyer uses.
+"""
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+from .budget import Budget
 from .chain import ChainError
+from .meter import NoTicket
 from .oprf import BadElement, BadProof
 from .settings import Settings
 from .tickets import Ticket
+from .vault import VaultError, load_key
 from .wallet import Wallet, WalletError
 
 BIG, SMALL = 1024, 64
+REFILL_SECONDS = 20.0  # a refill waits a random time up to this while stock is left
 _REFUSALS = (WalletError, ChainError, BadProof, BadElement, OSError)
 
 
-class PurseError(RuntimeError):
+class PurseError(NoTicket):
     """No ticket can be had: the wallet, the gateway or the spend limit says no; the text says which."""
 
 
-def _key(path: str) -> bytes:
-    """The buyer's secp256k1 key, 32 bytes in hex. Raises PurseError."""
+def open_wallet(settings: Settings) -> Wallet:
+    """The wallet that the settings name. Raises PurseError."""
     try:
-        key = bytes.fromhex(Path(path).read_text().strip().removeprefix("0x"))
-    except (OSError, ValueError) as e:
-        raise PurseError(f"wallet key {path} cannot be read: {e}") from e
-    if len(key) != 32:
-        raise PurseError(f"wallet key {path} has {len(key)} bytes, it wants 32 in hex")
-    return key
+        return Wallet(
+            load_key(settings.wallet_key_file, settings.passphrase_file), settings.gateway.url, settings.rpc_url,
+            Path(settings.state_dir) / "tickets", bytes.fromhex(settings.gateway.key),
+        )  # fmt: skip
+    except (*_REFUSALS, VaultError) as e:
+        raise PurseError(str(e)) from e
 
 
 class Purse:
-    """Hands out tickets (`take`); never holds more than `stock_units`, never buys more than `spend_limit_units`."""
+    """Hands out tickets (`take`, `take_small`); holds `stock_units` in each region, and buys within the spend limits:
+    of the run, the hour and the day."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
-        self._stock: deque[Ticket] = deque()
+        self._stock: dict[int, deque[Ticket]] = {region: deque() for region in settings.all_regions}
         self._closing = False
         self._error = ""
-        self._busy = False
+        self._urgent = False
         self.bought_units = 0
         self.taken_units = 0
-        try:
-            self.wallet = Wallet(
-                _key(settings.wallet_key_file), settings.gateway.url, settings.rpc_url,
-                Path(settings.state_dir) / "tickets", bytes.fromhex(settings.gateway.key),
-            )  # fmt: skip
-        except _REFUSALS as e:
-            raise PurseError(str(e)) from e
+        self.budget = Budget(
+            Path(settings.state_dir) / "spent.json", settings.spend_limit_hour_units, settings.spend_limit_day_units
+        )
+        self.wallet = open_wallet(settings)
         self._thread: threading.Thread | None = None
 
     def stock_up(self) -> None:
         """Fill the stock now, with what earlier runs left over first; then keep it filled. Raises PurseError."""
-        try:
-            self.wallet.reclaim(self.settings.region)
-        except _REFUSALS as e:  # no reason not to go on: it is asked for again at the next start
-            self._error = f"refund: {e}"
-        self._stock.extend(self.wallet.store.unspent(self.settings.region))
+        for region, stock in self._stock.items():
+            try:
+                self.wallet.reclaim(region)
+            except _REFUSALS as e:  # no reason not to go on: it is asked for again at the next start
+                self._error = f"refund: {e}"
+            stock.extend(sorted(self.wallet.store.unspent(region), key=lambda t: -t.units))
         self._buy()
         self._thread = threading.Thread(target=self._refill, name="purse", daemon=True)
         self._thread.start()
 
+    # -- buying ----------------------------------------------------------------------
+
     def _buy(self) -> None:
-        s = self.settings
-        have = sum(t.units for t in self._stock)
-        want = min(s.stock_units - have, s.spend_limit_units - self.bought_units)
-        for size in (BIG, SMALL):
-            count = want // size if size == SMALL or want >= size else 0
-            if count <= 0:
-                continue
-            try:
-                tickets = self.wallet.buy(s.region, size, count, int(s.slippage_pct * 100))
-            except _REFUSALS as e:
-                raise PurseError(str(e)) from e
+        for region, stock in self._stock.items():
             with self._lock:
-                self._stock.extend(tickets)
-                self.bought_units += size * count
-            want -= size * count
+                have = sum(t.units for t in stock)
+                small = sum(t.units == SMALL for t in stock)
+            want = self.settings.stock_units - have
+            if want < SMALL:
+                continue
+            allowed = min(want, self.settings.spend_limit_units - self.bought_units, self.budget.left())
+            if allowed < SMALL:
+                if not have:
+                    raise PurseError(self.why_not())
+                continue
+            big, few = split(allowed, small)
+            for size, count in ((BIG, big), (SMALL, few)):
+                if count:
+                    self._buy_some(region, size, count)
+
+    def why_not(self) -> str:
+        """Which spend limit holds."""
+        if self.settings.spend_limit_units - self.bought_units < SMALL:
+            return f"spend limit of {self.settings.spend_limit_units} units per run is used up; raise spend_limit_units"
+        return self.budget.why()
+
+    def _buy_some(self, region: int, size: int, count: int) -> None:
+        s = self.settings
+        self.budget.note(size * count)
+        try:
+            tickets = self.wallet.buy(region, size, count, int(s.slippage_pct * 100), int(s.max_impact_pct * 100))
+        except _REFUSALS as e:
+            if not self.wallet.store.pending():
+                self.budget.note(-size * count)
+            raise PurseError(str(e)) from e
+        with self._lock:
+            self._stock[region].extend(tickets)
+            self.bought_units += size * count
+            self._error = ""
 
     def _refill(self) -> None:
         while True:
             with self._wake:
                 self._wake.wait()
+                if not self._urgent and not self._closing:
+                    self._wake.wait(secrets.randbelow(int(REFILL_SECONDS * 1000)) / 1000)
+                self._urgent = False
                 if self._closing:
                     return
             try:
@@ -94,24 +128,38 @@ class Purse:
                 with self._lock:
                     self._error = str(e)
 
+    # -- handing out -----------------------------------------------------------------
+
     def take(self, region: int) -> Ticket:
-        """The next ticket of the region, the large ones first. Raises PurseError when none is left."""
-        if region != self.settings.region:
-            raise PurseError(f"no tickets for region {region}: this purse buys for region {self.settings.region}")
+        """A large ticket of the region while there are any. Raises PurseError when none is left."""
+        return self._take(region, BIG)
+
+    def take_small(self, region: int) -> Ticket:
+        """A small ticket of the region while there are any. Raises PurseError when none is left."""
+        return self._take(region, SMALL)
+
+    def _take(self, region: int, units: int) -> Ticket:
+        if region not in self._stock:
+            raise PurseError(f"no tickets for region {region}: this purse buys for regions {list(self._stock)}")
         with self._lock:
-            if not self._stock:
-                raise PurseError(self._error or "the spend limit is used up")
-            ticket = self._stock.popleft()
+            stock = self._stock[region]
+            if not stock:
+                raise PurseError(self._error or self.why_not())
+            ticket = next((t for t in stock if t.units == units), stock[0])
+            stock.remove(ticket)
             self.taken_units += ticket.units
-            if sum(t.units for t in self._stock) * 2 < self.settings.stock_units:
+            left = sum(t.units for t in stock)
+            if left * 2 < self.settings.stock_units:
+                self._urgent = left * 6 < self.settings.stock_units
                 self._wake.notify()
         return self.wallet.store.take(ticket)
 
     def status(self) -> dict[str, Any]:
         with self._lock:
             return {
-                "stock_units": sum(t.units for t in self._stock), "bought_units": self.bought_units,
-                "taken_units": self.taken_units, "error": self._error,
+                "stock_units": sum(t.units for stock in self._stock.values() for t in stock),
+                "bought_units": self.bought_units, "taken_units": self.taken_units,
+                "hour_units": self.budget.within(3600), "day_units": self.budget.within(86_400), "error": self._error,
             }  # fmt: skip
 
     def close(self) -> None:
@@ -121,3 +169,12 @@ class Purse:
             self._wake.notify_all()
         if self._thread is not None:
             self._thread.join(timeout=3)  # an issue under way is journalled: the next run finishes it
+
+
+def split(units: int, small_held: int, small_wanted: int = 12) -> tuple[int, int]:
+    """(large, small) tickets for `units`: enough small ones for the starts of circuits, the rest large."""
+    big, rest = divmod(units, BIG)
+    few = rest // SMALL
+    if few + small_held < small_wanted and big > 3:
+        return big - 1, few + BIG // SMALL
+    return big, few

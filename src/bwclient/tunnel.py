@@ -6,7 +6,7 @@ import os
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,10 @@ from bwrouter.wire.descriptor import Descriptor
 from bwrouter.wire.ticket import BadPayment
 
 from .circuit import Circuit, CircuitError, SlotView
-from .meter import MeterError, TicketSource
+from .meter import MeterError, NoTicket, TicketSource
 
 _BATCH = 64
-_STEP_TIMEOUT = 1.5  # seconds for one hop's handshake before it is tried again
-_STEP_TRIES = 3
+_STEP_TIMEOUTS = (1.0, 1.5, 1.5)  # seconds for one hop's handshake before it is tried again
 _SO_MARK = 36
 _INNER_MTU_LEAST = 1280  # IPv6 has no smaller one
 _RETIRE_SECONDS = 5.0  # an old circuit's late packets and last payments
@@ -80,6 +79,10 @@ class Tunnel:
             ("packets_up", "packets_down", "inner_bytes_up", "inner_bytes_down", "wire_bytes_up", "wire_bytes_down"), 0
         )
         self.drops: dict[str, int] = {}
+        self.held = False
+        self.endpoints_changed: Callable[[], None] = lambda: None
+        """Called before the first packet goes to another first hop."""
+        self._sessions: dict[bytes, bytes] = {}  # by exit
         self._paid_at = 0.0
 
     # -- building -----------------------------------------------------------------
@@ -90,61 +93,116 @@ class Tunnel:
         Where one did before, it is kept until the new one stands, settled and ended: nothing inside the tunnel notices
         when the exit is the same. Raises CircuitError; then the old circuit, if any, goes on.
         """
+        self._drive(self.building(path))
+
+    def building(self, path: list[Descriptor]) -> Iterator[None]:
+        """`build` in steps: advance it after each `step` until it is exhausted."""
         start = time.monotonic()
-        c = self._open(path)
-        try:
-            last = len(path) - 1
-            self._attempt(c, last, lambda: self._control(c, last, S.RESUME, self._resume_payload()), lambda: c.resumed)
-        except CircuitError:
-            self._end(c)
-            raise
-        old, self.circuit = self.circuit, c
-        if old is not None and old is not c:
-            self.reroutes += 1
-            old.retire_at = time.monotonic() + _RETIRE_SECONDS
+        c = yield from self.opening(path)
+        yield from self.resuming(c)
         self.setup_ms = (time.monotonic() - start) * 1000
 
-    def _open(self, path: list[Descriptor]) -> Circuit:
-        """A circuit with all its hops ready and paid. Raises CircuitError."""
-        last = self.circuit.hops[-1] if self.circuit is not None else None
-        same = last is not None and last.descriptor.relay == path[-1].relay
-        c = Circuit(path, self.source, self.obf_key, self.priority, last.worker if last is not None and same else None)
-        self._circuits[c.cid_words] = c
-        if self.circuit is None:
-            self.circuit = c  # shown by `status` while it is being built
+    def opening(self, path: list[Descriptor], warm: bool = False) -> Generator[None, None, Circuit]:
+        """A circuit with all its hops ready and paid, which carries nothing yet; in steps. `warm`: paid only as much as
+        keeps it open. Raises CircuitError."""
+        c = self._circuit(path)
         try:
-            self._attempt(c, 0, lambda: net.sendto(self.fd, c.create(), c.sockaddr), lambda: c.hops[0].ready)
+            for hop in c.hops:
+                hop.meter.warm(warm)
+            yield from self._attempt(
+                c, 0, lambda: net.sendto(self.fd, c.create(), c.sockaddr), lambda: c.hops[0].ready
+            )
             self._pay(c)
             for i in range(1, len(path)):
                 payload = c.extend_payload(i)  # a repeated EXTEND must be the same one: the hop may have answered it
-                self._attempt(
+                yield from self._attempt(
                     c,
                     i,
                     lambda i=i, payload=payload: self._control(c, i - 1, S.EXTEND, payload),  # type: ignore[misc]
                     lambda i=i: c.hops[i].ready,  # type: ignore[misc]
                 )
                 self._pay(c)
-        except CircuitError:
+        except (CircuitError, GeneratorExit):
             self._end(c)
             raise
         return c
 
-    def _resume_payload(self) -> bytes:
-        mode = self.padding.mode
-        return (self.session or bytes(16)) + struct.pack("<BBH", mode, 0, self.padding.rate if mode == CONSTANT else 0)
+    def resuming(self, c: Circuit, tries: Sequence[float] = _STEP_TIMEOUTS) -> Iterator[None]:
+        """The exit session over an open circuit, which carries the data from then on; in steps. Raises CircuitError;
+        the circuit is ended then."""
+        last = len(c.hops) - 1
+        for hop in c.hops:
+            hop.meter.warm(False)
+        try:
+            yield from self._attempt(
+                c, last, lambda: self._control(c, last, S.RESUME, self._resume_payload(c)), lambda: c.resumed, tries
+            )
+        except (CircuitError, GeneratorExit):
+            self._end(c)
+            raise
+        old, self.circuit = self.circuit, c
+        if old is not None and old is not c:
+            self.reroutes += 1
+            old.retire_at = time.monotonic() + _RETIRE_SECONDS
+        self._pay(c)
 
-    def _attempt(self, c: Circuit, hop: int, send: Callable[[], Any], done: Callable[[], bool]) -> None:
-        for _ in range(_STEP_TRIES):
+    def _circuit(self, path: list[Descriptor]) -> Circuit:
+        # The process of the exit that has the session, when the exit is the same.
+        last = self.circuit.hops[-1] if self.circuit is not None else None
+        same = last is not None and last.descriptor.relay == path[-1].relay
+        c = Circuit(path, self.source, self.obf_key, self.priority, last.worker if last is not None and same else None)
+        self._circuits[c.cid_words] = c
+        if self.circuit is None:
+            self.circuit = c  # shown by `status` while it is being built
+        self.endpoints_changed()
+        return c
+
+    def endpoints(self) -> list[tuple[str, int]]:
+        """Addresses and ports of the first hops of all circuits."""
+        return sorted({c.hops[0].endpoint for c in self._circuits.values()})
+
+    def _resume_payload(self, c: Circuit) -> bytes:
+        mode = self.padding.mode
+        # An exit is told no session key but its own: another one's would tell it who came.
+        key = self._sessions.get(c.hops[-1].descriptor.relay, b"") if self._sessions else self.session
+        return (key or bytes(16)) + struct.pack("<BBH", mode, 0, self.padding.rate if mode == CONSTANT else 0)
+
+    def _attempt(
+        self, c: Circuit, hop: int, send: Callable[[], Any], done: Callable[[], bool],
+        tries: Sequence[float] = _STEP_TIMEOUTS,
+    ) -> Iterator[None]:  # fmt: skip
+        for seconds in tries:
+            began = time.monotonic()
             send()
             self._flush()
-            until = time.monotonic() + _STEP_TIMEOUT
-            while time.monotonic() < until:
-                self.step(50)
+            while time.monotonic() - began < seconds:
+                yield
                 if c.error is not None:
                     raise c.error
                 if done():
+                    if seconds == tries[0]:
+                        c.steps_ms[hop] = (time.monotonic() - began) * 1000
                     return
         raise CircuitError(hop, "no answer")
+
+    def _drive(self, job: Iterator[None]) -> None:
+        for _ in job:
+            self.step(50)
+
+    def ping(self, c: Circuit, hop: int) -> None:
+        """Ask a hop whether it is there; the answer goes into the circuit's health."""
+        self._control(c, hop, S.PING, c.health.ping(hop, time.monotonic()))
+
+    def hold(self, yes: bool) -> None:
+        """Leave inner packets in the TUN's queue while no circuit carries them."""
+        if self.held != yes:
+            self.held = yes
+            self.poller.set(1, -1 if yes else self.tun)
+
+    def end(self, c: Circuit) -> None:
+        """Tear down a circuit that carries no data (a spare)."""
+        if c.block:
+            self._end(c)
 
     @property
     def stale(self) -> bool:
@@ -184,6 +242,9 @@ class Tunnel:
                 except MeterError as e:
                     c.error = CircuitError(i, str(e))
                     return
+                except NoTicket as e:
+                    c.starved = str(e)
+                    return
                 for payload in payloads:
                     self._control(c, i, S.PAY, payload)
 
@@ -192,7 +253,7 @@ class Tunnel:
     def attach(self, tun_fd: int) -> None:
         """Move packets between this TUN and the circuit from now on."""
         self.tun = tun_fd
-        self.poller.set(1, tun_fd)
+        self.poller.set(1, -1 if self.held else tun_fd)
 
     def detach(self) -> None:
         """Close the TUN: no packet enters the tunnel any more."""
@@ -222,8 +283,9 @@ class Tunnel:
 
     def _from_tun(self) -> None:
         c = self.circuit
-        if c is None or not c.resumed:
+        if c is None or not c.resumed or self.held:
             return
+        c.data_at = time.monotonic()
         last = len(c.hops) - 1
         mode = self.padding.mode
         for _ in range(_BATCH):
@@ -289,6 +351,7 @@ class Tunnel:
         hop, command, size = c.open(v, n)
         if command == S.DATA:
             if hop == len(c.hops) - 1 and self.tun >= 0:
+                c.data_at = c.heard
                 self.stats["packets_down"] += 1
                 self.stats["inner_bytes_down"] += size
                 net.WRITE(self.tun, v.address + 24, size)
@@ -311,17 +374,20 @@ class Tunnel:
             except CryptoError:
                 c.count("extended")
         elif command == S.RESUME and hop == len(c.hops) - 1 and len(payload) >= S.RESUME_BACKWARD:
-            self.session = payload[:16]
+            self.session = self._sessions[c.hops[hop].descriptor.relay] = payload[:16]
             self.inner_v4 = net.ip_text(payload[16:20])
             self.inner_v6 = net.ip_text(payload[20:36])
             self.mtu = max(_INNER_MTU_LEAST, min(int.from_bytes(payload[36:38], "little"), S.INNER_MTU))
             c.resumed = True
         elif command == S.PING:  # the hop wants to know whether we hear at the address that we speak from now
             self._control(c, hop, S.PONG, payload[:8])
+        elif command == S.PONG:
+            c.health.pong(hop, payload[:8], c.heard)
         elif command == S.ERROR and len(payload) >= 2:
             # An old answer to a repeated EXTEND is no failure of the hop that has been reached since.
             if not (payload[1] == S.EXTEND and hop + 1 < len(c.hops) and c.hops[hop + 1].ready):
-                c.error = CircuitError(hop, S.ERRORS.get(payload[0], f"error {payload[0]}"))
+                silent = payload[0] == 4 and payload[1] == S.EXTEND and hop + 1 < len(c.hops)  # then the next one is
+                c.error = CircuitError(hop + silent, S.ERRORS.get(payload[0], f"error {payload[0]}"))
         elif command == S.DESTROY:
             c.error = CircuitError(hop, "closed by the hop: " + S.ERRORS.get(payload[0] if payload else 0, "?"))
 

@@ -20,6 +20,7 @@ from eth_account.messages import encode_defunct
 
 from bwclient import oprf
 from bwclient.chain import Chain, ChainError
+from bwclient.reach import OWN
 from bwclient.tickets import Store, Ticket, chain
 
 UNIT_WEI = 10**18 // 16_384
@@ -70,8 +71,7 @@ class Wallet:
         self.address = self.chain.address
         self.store = Store(folder)
         self._url = gateway_url.rstrip("/")
-        self._session = requests.Session()
-        self._session.trust_env = False
+        self._session = OWN.session()
         self.info = self._get("/v1/info")
         if gateway_key is not None and self.info["gateway_key"] != gateway_key.hex():
             raise WalletError(f"gateway {self._url} has key {self.info['gateway_key']}, expected {gateway_key.hex()}")
@@ -82,10 +82,17 @@ class Wallet:
     # --- the gateway ---
 
     def _get(self, path: str) -> Any:
-        try:
-            return self._answer(self._session.get(self._url + path, timeout=30))
-        except requests.RequestException as e:
-            raise WalletError(f"gateway {self._url}{path}: {e}") from e
+        """A read; asked again while the gateway says that it can't just now (503)."""
+        for pause in (0.5, 1.0, 2.0, None):
+            try:
+                return self._answer(self._session.get(self._url + path, timeout=30))
+            except requests.RequestException as e:
+                raise WalletError(f"gateway {self._url}{path}: {e}") from e
+            except Refused as e:
+                if e.status != 503 or pause is None:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("the last try returns or raises")
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         try:
@@ -123,11 +130,19 @@ class Wallet:
         cost, impact = self.chain.call(pool, "quoteExactOut(address,uint256)", ["uint256", "uint256"], bwt, token_wei)
         return Quote(token_wei, cost, impact)
 
-    def swap(self, region: int, token_wei: int, slippage_bps: int = 100) -> int:
-        """Buy exactly `token_wei`, for at most the quote and `slippage_bps` more; BWT wei offered at most."""
+    def swap(self, region: int, token_wei: int, slippage_bps: int = 100, impact_bps: int = 10_000) -> int:
+        """Buy exactly `token_wei`, for at most the quote and `slippage_bps` more, unless that moves the price by more
+        than `impact_bps`; BWT wei offered at most."""
         _, pool = self._contracts(region)
         bwt = self.info["contracts"]["token"]
-        most = self.quote(region, token_wei).bwt_wei * (10_000 + slippage_bps) // 10_000
+        quote = self.quote(region, token_wei)
+        if quote.impact_bps > impact_bps:
+            raise WalletError(
+                f"buying {token_wei} wei of region {region}'s token would move its price by "
+                f"{quote.impact_bps / 100:.2f} %, the limit is {impact_bps / 100:.2f} %: buy less at a time, or raise "
+                "max_impact_pct"
+            )
+        most = quote.bwt_wei * (10_000 + slippage_bps) // 10_000
         held = self.chain.balance(bwt)
         if held < most:
             raise WalletError(f"{self.address} holds {held} wei of BWT, the swap may take {most}; add BWT")
@@ -161,7 +176,9 @@ class Wallet:
             time.sleep(0.2)
         return balance
 
-    def buy(self, region: int, units: int, count: int, slippage_bps: int = 100) -> list[Ticket]:
+    def buy(
+        self, region: int, units: int, count: int, slippage_bps: int = 100, impact_bps: int = 10_000
+    ) -> list[Ticket]:
         """`count` tickets of `units`: deposits what the balance lacks, swaps what the deposit lacks, issues."""
         need = units * count * UNIT_WEI
         lacking = need - self.account(region)[0]
@@ -169,10 +186,34 @@ class Wallet:
             token, _ = self._contracts(region)
             held = self.chain.balance(token)
             if held < lacking:
-                self.swap(region, lacking - held, slippage_bps)
+                self.swap(region, lacking - held, slippage_bps, impact_bps)
             self.deposit(region, lacking)
             self.wait_for_credit(region, need)
         return self.issue(region, units, count)
+
+    def withdraw(self, region: int) -> dict[str, Any]:
+        """Take the deposit back for which no ticket was issued: give notice, and fetch it when it is due.
+
+        `state`: `none`, `requested`, `waiting` (due in `seconds`), `done`; `wei`. What was issued stays, though its
+        vouchers may not be on chain yet: asking for it would only make the gateway bring them.
+        """
+        paid_in, spent, leaving, due_at = (int(x) for x in self.chain.call(
+            self._settlement, "depositOf(address,uint16,address)", ["uint128", "uint128", "uint128", "uint40"],
+            self.gateway, region, self.address,
+        ))  # fmt: skip
+        now = int(self.chain.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+        if leaving:
+            seconds = max(0, due_at - max(now, int(time.time())))
+            if seconds:
+                return {"state": "waiting", "wei": str(leaving), "seconds": seconds}
+            self.chain.send(self._settlement, "withdraw(address,uint16)", self.gateway, region)
+            return {"state": "done", "wei": str(min(leaving, paid_in - spent)), "seconds": 0}
+        free = min(self.account(region)[0], paid_in - spent)
+        if free <= 0:
+            return {"state": "none", "wei": "0", "seconds": 0}
+        self.chain.send(self._settlement, "requestWithdrawal(address,uint16,uint256)", self.gateway, region, free)
+        (notice,) = self.chain.call(self._settlement, "withdrawalSeconds()", ["uint256"])
+        return {"state": "requested", "wei": str(free), "seconds": int(notice)}
 
     # --- tickets ---
 

@@ -155,14 +155,15 @@ def wire_size(ifname: str) -> None:
 class Lab:
     """The namespaces of one run. Use as a context manager; `stop()` may be called any number of times."""
 
-    def __init__(self, line: Line | None = None, homes: int = 4) -> None:
+    def __init__(self, line: Line | None = None, homes: int = 4, more: dict[str, int] | None = None) -> None:
+        """`more`: further servers by name and number; one called dc... is an exit of the pool."""
         self.prefix = "bwl" + secrets.token_hex(3)
         self.inet, self.modems = f"{self.prefix}-inet", f"{self.prefix}-modems"
         self.line = line or Line()
         self.nodes: dict[str, Node] = {}
         for name, number in list(HOMES.items())[:homes]:
             self.nodes[name] = Node(name, f"{self.prefix}-{name}", number, self.line)
-        for name, number in SERVERS.items():
+        for name, number in (SERVERS | (more or {})).items():
             self.nodes[name] = Node(name, f"{self.prefix}-{name}", number)
         self._owner: socket.socket | None = None
         self._rtnl: dict[str, Any] = {}

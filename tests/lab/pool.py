@@ -89,7 +89,7 @@ class Router:
             "region": REGION, "rate_kbps": min(uplink, 100_000), "listen_port": RELAY_PORT, "public_v4": self.node.v4,
             "wan": "wan0", "lan_prefixes": ["192.168.1.0/24"] if line else [],
             "uplink_kbps": uplink, "reserve_pct": 5, "gateways": [gateway], "stake_wei": str(STAKE),
-            "exit": self.node.name == EXIT, "run_dir": shelf(self.run_dir), "state_dir": shelf(self.state_dir),
+            "exit": self.node.name.startswith(EXIT), "run_dir": shelf(self.run_dir), "state_dir": shelf(self.state_dir),
         }  # fmt: skip
 
     def command(self, *words: str) -> list[str]:
@@ -149,7 +149,7 @@ class Pool:
         self.chain = chain.Chain(f"http://{self.gateway.v4}:{RPC_PORT}")
         self.info: dict[str, Any] = {}
         binary = micropython()
-        names = [n for n in lab.nodes if lab.nodes[n].line or n == EXIT]
+        names = [n for n in lab.nodes if lab.nodes[n].line or n.startswith(EXIT)]
         self.routers = {n: Router(lab.nodes[n], FIRST_UID + i, RUN / n, binary) for i, n in enumerate(names)}
         self.watchers: dict[str, Process] = {}
         self.file: web.RandomFile | None = None
@@ -311,7 +311,8 @@ class Pool:
         units = tickets * TICKET_BYTES // 65536
         return {
             "gateway": {"url": self.url, "key": self.info["gateway_key"]}, "rpc_url": self.chain.url,
-            "region": REGION, "hops": HOPS, "wallet_key_file": str(folder / "wallet.key"), "run_dir": str(folder / "run"),
+            "region": REGION, "hops": HOPS, "diversity": "relaxed", "dns": [], "run_dir": str(folder / "run"),
+            "wallet_key_file": str(folder / "wallet.key"),
             "state_dir": str(folder / "state"), "stock_units": units, "spend_limit_units": units,
         }  # fmt: skip
 

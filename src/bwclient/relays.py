@@ -1,0 +1,165 @@
+"""The relays that this client knows: the verified directory, what the gateway and the chain say of them, and what the
+client's own circuits have measured. A thread keeps it fresh, so that a path can be chosen without waiting."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import requests
+
+from bwrouter.wire.descriptor import Descriptor
+
+from . import directory
+from .circuit import Circuit
+from .files import read_json, write_json
+from .guards import Guards
+from .path import Known, PathError, Wish, choose, weight
+from .reach import OWN
+from .settings import Settings
+
+REFRESH_SECONDS = 120.0
+AVOID_SECONDS = 60.0
+_FADE_SECONDS = 600.0  # a failure weighs half after so long
+_OWNERS_MOST = 400  # relays whose owners are asked for in one refresh
+
+
+class Relays:
+    """Descriptors, facts, guards. `choose` gives a path."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        state = Path(settings.state_dir)
+        self.guards = Guards(state / "guards.json", settings.guards)
+        self._file, self._owner_file = state / "measured.json", state / "owners.json"
+        self.measured: dict[str, dict[str, float]] = read_json(self._file)
+        self.owners: dict[str, str] = read_json(self._owner_file)
+        self.listed: list[Descriptor] = []
+        self.refused: dict[str, int] = {}
+        self._told: Mapping[bytes, directory.Facts] = {}
+        self._avoid: dict[bytes, float] = {}
+        self._session = OWN.session()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self.error = ""
+
+    # -- keeping it fresh ------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Fetch the directory now, and owners not known yet. Raises DirectoryError."""
+        s = self.settings
+        known = Path(s.state_dir) / "directory.bin"
+        found = directory.fetch(s.gateway.url, bytes.fromhex(s.gateway.key), state=known)
+        self._told = found.facts
+        self.listed, self.refused = found.relays, found.refused
+        if s.diversity == "strict":
+            self._ask_owners()
+
+    def _ask_owners(self) -> None:
+        """Of every relay, in random order, so that the question tells nobody which of them will be used."""
+        unknown = [d.relay.hex() for d in self.listed if d.relay.hex() not in self.owners]
+        secrets.SystemRandom().shuffle(unknown)
+        for relay in unknown[:_OWNERS_MOST]:
+            try:
+                answer = self._session.get(f"{self.settings.gateway.url}/v1/stake/{relay}", timeout=5)
+                self.owners[relay] = str(answer.json().get("owner") or "") if answer.status_code == 200 else ""
+            except (requests.RequestException, ValueError):
+                return  # another time
+        if unknown:
+            write_json(self._owner_file, self.owners)
+
+    def start(self) -> None:
+        """Keep it fresh in the background."""
+        self._thread = threading.Thread(target=self._keep, name="relays", daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
+        while not self._closing:
+            self._wake.wait(REFRESH_SECONDS * (0.75 + secrets.randbelow(500) / 1000))
+            self._wake.clear()
+            if self._closing:
+                return
+            try:
+                self.refresh()
+                self.error = ""
+            except directory.DirectoryError as e:
+                self.error = str(e)
+
+    def hurry(self) -> None:
+        """Refresh soon: no path could be had with what is known."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop, and keep what was measured."""
+        self._closing = True
+        self._wake.set()
+        if self.measured:
+            write_json(self._file, self.measured)
+
+    # -- what is known -----------------------------------------------------------------
+
+    def facts(self) -> dict[bytes, Known]:
+        """Everything known of the relays listed."""
+        now = time.time()
+        found = {}
+        for d in self.listed:
+            own = self.measured.get(d.relay.hex(), {})
+            told = self._told.get(d.relay)
+            fade = 0.5 ** ((now - own.get("failed_at", 0.0)) / _FADE_SECONDS)
+            found[d.relay] = Known(
+                told.score if told and told.audited_kbps else 10_000, told.audited_kbps if told else 0,
+                told.stake_bwt if told else 0, self.owners.get(d.relay.hex(), ""), own.get("rtt_ms", 0.0),
+                own.get("failures", 0.0) * fade,
+            )  # fmt: skip
+        return found
+
+    def blame(self, relay: bytes) -> None:
+        """A relay let a circuit down: it is left out for a while, and weighs less for longer."""
+        now = time.time()
+        own = self.measured.setdefault(relay.hex(), {})
+        fade = 0.5 ** ((now - own.get("failed_at", 0.0)) / _FADE_SECONDS)
+        own["failures"], own["failed_at"] = own.get("failures", 0.0) * fade + 1, now
+        self._avoid[relay] = time.monotonic() + AVOID_SECONDS
+
+    def learn(self, c: Circuit) -> None:
+        """Take over a circuit's round trips: each hop's from the hop before it."""
+        before = 0.0
+        for hop, rtt in zip(c.hops, c.health.rtt, strict=True):
+            if not rtt.least:
+                return
+            sample = max(0.1, (rtt.least - before) * 1000)
+            before = rtt.least
+            own = self.measured.setdefault(hop.descriptor.relay.hex(), {})
+            own["rtt_ms"] = sample if "rtt_ms" not in own else own["rtt_ms"] * 0.8 + sample * 0.2
+
+    # -- paths -------------------------------------------------------------------------
+
+    def wish(self) -> Wish:
+        """What the settings ask of a path."""
+        s = self.settings
+        return Wish(s.hops, s.all_regions, s.exit_region, s.profile, s.diversity)
+
+    def choose(self, last: bytes | None = None, apart: frozenset[bytes] = frozenset()) -> list[Descriptor]:
+        """A path; see path.choose. What let us down lately is left out while there is anything else. Raises
+        PathError."""
+        facts, wish = self.facts(), self.wish()
+        now = time.monotonic()
+        self._avoid = {relay: until for relay, until in self._avoid.items() if until > now}
+        avoid = sorted((r for r in self._avoid if r != last), key=self._avoid.__getitem__)
+        here = [d for d in self.listed if d.region in wish.regions]
+        guards = self.guards.ids(here, lambda d: weight(d, facts[d.relay], wish.profile), wish.diversity)
+        while True:
+            first = [g for g in guards if g not in avoid and g not in apart]
+            try:
+                return choose(
+                    self.listed, wish.hops, avoid=frozenset(avoid), last=last, wish=wish, facts=facts,
+                    guards=first[:1] or guards, apart=apart,
+                )  # fmt: skip
+            except PathError:
+                if not avoid:
+                    raise
+                avoid = avoid[1:]  # what failed longest ago is tried again before there is no path at all

@@ -1,0 +1,166 @@
+"""`bw wallet, quote, buy, refund, relays` against a real gateway and chain on loopback, each command a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_account import Account
+
+from bwclient.settings import load
+from tests.gateway.rig import ROOT, Relay, Rig, opening
+
+KEY = secrets.token_bytes(32)
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    rig = Rig(tmp_path_factory.mktemp("gateway")).start()
+    try:
+        rig.fund(Account.from_key(KEY).address, 500, 10)
+        yield rig
+    finally:
+        assert rig.stop() == 0
+
+
+class Buyer:
+    def __init__(self, rig: Rig, folder: Path) -> None:
+        self.rig, self.file = rig, folder / "client.json"
+        self.settings: dict[str, Any] = {
+            "gateway": {"url": rig.url, "key": rig.get("/v1/info")["gateway_key"]}, "rpc_url": rig.rpc,
+            "max_impact_pct": 100,
+        }  # fmt: skip
+        self.write()
+        (folder / "wallet.key").write_text(KEY.hex())
+
+    def write(self, **more: Any) -> None:
+        self.file.write_text(json.dumps(self.settings | more))
+
+    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1", "COLUMNS": "200", **environment}
+        argv = [sys.executable, "-m", "bwclient", *words, "--config", str(self.file)]
+        return subprocess.run(
+            argv, capture_output=True, text=True, env=env, timeout=60, check=False, stdin=subprocess.DEVNULL
+        )
+
+    def json(self, *words: str, **environment: str) -> Any:
+        done = self.run(*words, "--json", **environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def buyer(rig: Rig, tmp_path: Path) -> Buyer:
+    return Buyer(rig, tmp_path)
+
+
+def test_quote_buy_and_wallet_agree(buyer: Buyer) -> None:
+    before = int(buyer.json("wallet")["bwt_wei"])
+    quote = buyer.json("quote", "0.125")
+    assert quote["units"] == 2048 and int(quote["bwt_wei"]) * 1.02 >= int(quote["most_bwt_wei"]) > int(quote["bwt_wei"])
+    assert buyer.json("buy", "0.125") == {"region": 1, "units": 2048}
+    after = buyer.json("wallet")
+    assert before - int(after["bwt_wei"]) == int(quote["bwt_wei"]), "the quote is what was paid, to the wei"
+    assert after["regions"]["1"] == {
+        "deposit_wei": "0", "issued_wei": str(2048 * 10**18 // 16384), "tickets": 2, "ticket_units": 2048
+    }  # fmt: skip
+    assert after["encrypted"] is False and "bw wallet encrypt" in buyer.run("wallet").stdout
+
+
+def test_limits_are_kept_and_named(buyer: Buyer) -> None:
+    buyer.write(spend_limit_hour_units=128)
+    assert buyer.json("buy", "0.00390625")["units"] == 64
+    refused = buyer.run("buy", "0.0078125")
+    assert refused.returncode == 1 and "more than the 64" in refused.stderr
+    assert buyer.json("buy", "0.00390625")["units"] == 64
+    refused = buyer.run("buy", "0.00390625")
+    assert refused.returncode == 1 and "128 units per hour" in refused.stderr
+    assert "raise spend_limit_hour_units" in refused.stderr
+    buyer.write(max_impact_pct=0.0001)
+    refused = buyer.run("buy", "2")
+    assert refused.returncode == 1 and "would move its price by" in refused.stderr and "max_impact_pct" in refused.stderr
+    assert buyer.json("wallet")["regions"]["1"]["ticket_units"] >= 128, "what was bought is kept"
+
+
+def test_unspent_deposit_comes_back(buyer: Buyer) -> None:
+    from bwclient.purse import open_wallet
+
+    wallet = open_wallet(load(str(buyer.file)))
+    assert buyer.json("refund")["state"] == "none"
+    token = wallet.info["contracts"]["regions"]["1"]["token"]
+    amount = 163 * 10**18 // 16384  # whole units: the gateway credits no less
+    wallet.swap(1, amount)
+    wallet.deposit(1, amount)
+    wallet.wait_for_credit(1, amount)
+    asked = buyer.json("refund")
+    assert asked["state"] == "requested" and int(asked["wei"]) == amount
+    end = time.monotonic() + 40
+    while (told := buyer.json("refund"))["state"] == "waiting":
+        assert time.monotonic() < end
+        time.sleep(1)
+    assert told["state"] == "done" and int(told["wei"]) == amount
+    assert wallet.chain.balance(token) == amount
+
+
+def test_a_wallet_encrypted_at_rest(buyer: Buyer, tmp_path: Path) -> None:
+    words = {"BW_PASSPHRASE": "four words of mine"}
+    assert buyer.run("wallet", "encrypt", **words).returncode == 0
+    assert KEY.hex() not in (tmp_path / "wallet.key").read_text()
+    assert buyer.json("wallet", **words)["encrypted"] is True
+    wrong = buyer.run("wallet", BW_PASSPHRASE="other words")
+    assert wrong.returncode == 1 and "passphrase is wrong" in wrong.stderr
+    none = buyer.run("wallet")
+    assert none.returncode == 1 and "BW_PASSPHRASE" in none.stderr
+    again = buyer.run("wallet", "new", **words)
+    assert again.returncode == 1 and "may hold money" in again.stderr
+
+
+def test_errors_name_the_mend(buyer: Buyer, tmp_path: Path) -> None:
+    wrong = buyer.run("up", "--hops", "9")
+    assert wrong.returncode == 2 and "less than or equal to 5" in wrong.stderr
+    wrong = buyer.run("quote", "1", BW_PRIORITY="3")
+    assert wrong.returncode == 2 and "setting priority: 3 is not allowed" in wrong.stderr
+    for command, mend in (("status", "bw up"), ("paths", "bw up")):
+        said = buyer.run(command)
+        assert said.returncode == 1 and mend in said.stderr
+    (tmp_path / "wallet.key").unlink()
+    assert "bw wallet new" in buyer.run("wallet").stderr
+    buyer.write(gateway={"url": "http://127.0.0.1:1", "key": "0" * 64})
+    said = buyer.run("relays")
+    assert said.returncode == 1 and "127.0.0.1:1" in said.stderr and "Traceback" not in said.stderr
+
+
+def test_tickets_share_nothing_with_their_issue(rig: Rig, tmp_path: Path) -> None:
+    """The whole transcript of the mint (each issue's request and answer) beside what relays open later: no eight bytes
+    are in both but the key's id, which is the same for all, so no pair is likelier than another."""
+    wallet = rig.wallet("unlinked", bwt=50)
+    relay = Relay(rig).register()
+    need = 64 * 24 * 10**18 // 16384
+    wallet.swap(1, need)
+    wallet.deposit(1, need)
+    wallet.wait_for_credit(1, need)
+    issues: list[bytes] = []
+    tickets = []
+    for _ in range(8):
+        seed, body = wallet.prepare(1, 64, 3, wallet.account(1)[1])
+        answer = rig.post("/v1/issue", body)
+        assert answer.status_code == 200, answer.text
+        issues.append(json.dumps(body).encode() + answer.content)
+        tickets += wallet._unblind(seed, body, answer.json())
+    assert len({t.key_id for t in tickets}) == 1
+    key = tickets[0].key_id.hex().encode()
+    seen = {text[i : i + 16] for text in issues for i in range(len(text) - 15)}
+    for ticket in tickets:
+        assert relay.open(ticket)[0]["ok"]
+        shown = [str(opening(ticket)[field]).encode() for field in ("anchor", "output")] + [ticket.id.hex().encode()]
+        common = {s[i : i + 16] for s in shown for i in range(len(s) - 15)} & seen
+        assert common == set()
+    assert any(key in text for text in issues), "the comparison finds what is there"

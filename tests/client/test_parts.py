@@ -1,0 +1,291 @@
+"""The client's parts that need no network: settings, vault, budget, paths, guards, health, resolver, switch rules."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bwclient import killswitch, settings, vault
+from bwclient.budget import Budget
+from bwclient.guards import Guards
+from bwclient.health import PATIENCE_LEAST, SILENCE_LEAST, Health
+from bwclient.path import INTERACTIVE, RELAXED, STRICT, Known, PathError, Wish, choose, weight
+from bwclient.purse import split
+from bwclient.resolver import Resolver
+from bwrouter.platform import net
+from bwrouter.wire.descriptor import EXIT, Descriptor
+
+# -- settings ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "client.json"
+    path.write_text(json.dumps({"gateway": {"url": "http://g:1", "key": "0" * 64}, "rpc_url": "http://g:2"}))
+    return path
+
+
+def test_settings_come_from_file_environment_and_options(file, monkeypatch):
+    monkeypatch.setenv("BW_HOPS", "5")
+    monkeypatch.setenv("BW_GATEWAY__URL", "http://other:3")
+    monkeypatch.setenv("BW_DNS", '["198.18.41.2"]')
+    monkeypatch.setenv("BW_STORM", "1")
+    s = settings.load(str(file), {"priority": 4, "profile": None})
+    assert (s.hops, s.gateway.url, s.gateway.key, s.dns) == (5, "http://other:3", "0" * 64, ["198.18.41.2"])
+    assert s.priority == 4 and s.profile == "bulk"
+    assert s.state_dir == str(file.parent) and s.wallet_key_file == str(file.parent / "wallet.key")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("hops", 6), ("hops", 0), ("priority", 3), ("padding", "much"), ("dns", ["name"]), ("exclude", ["10.0.0.0/33"]),
+     ("tun", "a b"), ("spend_limit_hour_units", 1), ("colour", "red"), ("diversity", "none"), ("lan", "x;y")],
+)  # fmt: skip
+def test_a_wrong_setting_is_named(file, name, value):
+    with pytest.raises(settings.SettingsError, match=f"setting {name}"):
+        settings.load(str(file), {name: value})
+
+
+def test_a_missing_file_names_the_mend(tmp_path):
+    with pytest.raises(settings.SettingsError, match="BW_CONFIG"):
+        settings.load(str(tmp_path / "none.json"))
+
+
+# -- vault -----------------------------------------------------------------------------------
+
+
+def test_vault_opens_with_its_passphrase_alone():
+    key = os.urandom(32)
+    text = vault.seal(key, "correct horse", ops=1, memory=8 << 20)
+    assert key.hex() not in text and vault.is_vault(text) and not vault.is_vault(key.hex())
+    assert vault.unseal(text, "correct horse") == key
+    with pytest.raises(vault.VaultError, match="passphrase is wrong"):
+        vault.unseal(text, "correct horsf")
+    changed = json.loads(text)
+    for name in ("sealed", "salt", "nonce"):
+        bad = changed | {name: ("00" if changed[name][:2] != "00" else "11") + changed[name][2:]}
+        with pytest.raises(vault.VaultError):
+            vault.unseal(json.dumps(bad), "correct horse")
+    with pytest.raises(vault.VaultError, match="another kind"):
+        vault.unseal(json.dumps(changed | {"memory": 1 << 40}), "correct horse")
+    with pytest.raises(vault.VaultError, match="empty passphrase"):
+        vault.seal(key, "")
+
+
+def test_key_file_bare_and_encrypted(tmp_path, monkeypatch):
+    key, path = os.urandom(32), tmp_path / "wallet.key"
+    path.write_text("0x" + key.hex() + "\n")
+    assert vault.load_key(str(path)) == key
+    monkeypatch.setenv("BW_PASSPHRASE", "x y z")
+    vault.save_key(str(path), key, "x y z")
+    assert vault.load_key(str(path)) == key and path.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("BW_PASSPHRASE", "x y")
+    with pytest.raises(vault.VaultError, match="wrong"):
+        vault.load_key(str(path))
+    path.write_text("abcd")
+    with pytest.raises(vault.VaultError, match="2 bytes"):
+        vault.load_key(str(path))
+    with pytest.raises(vault.VaultError, match="bw wallet new"):
+        vault.load_key(str(tmp_path / "other"))
+
+
+# -- budget ----------------------------------------------------------------------------------
+
+
+def test_spend_limits_hold_over_restarts_and_give_way(tmp_path):
+    file = tmp_path / "spent.json"
+    now = 1_800_000_000.0
+    Budget(file, 100, 150).note(80, now)
+    b = Budget(file, 100, 150)
+    assert b.left(now + 1) == 20 and b.left(now + 3601) == 70
+    b.note(70, now + 3601)
+    assert Budget(file, 100, 150).left(now + 3602) == 0
+    assert Budget(file, 100, 150).left(now + 3601 + 3601) == 0, "the day's limit"
+    assert Budget(file, 100, 150).left(now + 86_401) == 80
+    b.note(-70, now + 3603)
+    assert Budget(file, 100, 150).left(now + 3604) == 70
+
+
+def test_the_limit_that_holds_is_named(tmp_path):
+    b = Budget(tmp_path / "s", 100, 1000)
+    b.note(100)
+    assert "100 units per hour" in b.why() and "spend_limit_hour_units" in b.why() and "60 min" in b.why()
+
+
+def test_stock_has_small_tickets_for_the_starts_of_circuits():
+    assert split(6144, 0) == (5, 16) and split(6144, 12) == (6, 0) and split(640, 0) == (0, 10)
+    for units in range(64, 9000, 64):
+        big, few = split(units, 0)
+        assert big * 1024 + few * 64 == units
+
+
+# -- paths -------------------------------------------------------------------------------------
+
+
+def relay(n: int, v4: str = "", v6: str = "", region: int = 1, exit: bool = False, rate: int = 10_000) -> Descriptor:
+    return Descriptor(
+        n.to_bytes(32, "big"), b"", b"", net.ip_bytes(v4) if v4 else bytes(4), 1000 if v4 else 0,
+        net.ip_bytes(v6) if v6 else bytes(16), 1000 if v6 else 0, region, EXIT if exit else 0, rate,
+    )  # fmt: skip
+
+
+def apart(count: int, first: int = 1, **more) -> list[Descriptor]:
+    return [relay(first + i, f"20.{first + i}.0.1", **more) for i in range(count)]
+
+
+def test_no_two_hops_of_one_network_or_owner():
+    near = [relay(50 + i, f"30.5.{i}.1") for i in range(6)] + [relay(60 + i, "", f"2a00:1:{i}::1") for i in range(6)]
+    relays = near + apart(4) + apart(3, 100, exit=True)
+    facts = {d.relay: Known(owner="0xaa") for d in relays[12:14]}
+    wish = Wish(hops=5, diversity=STRICT)
+    for _ in range(200):
+        p = choose(relays, 5, wish=wish, facts=facts)
+        assert p[-1].exit and not any(d.exit for d in p[:-1])
+        assert len({d.v4[:2] for d in p if d.port4}) == sum(bool(d.port4) for d in p)
+        assert sum(bool(d.port6) for d in p) <= 1
+        assert sum(d.relay in facts for d in p) <= 1
+    with pytest.raises(PathError, match="separate networks and hands; ask for fewer --hops, or set diversity"):
+        choose(near[:6] + apart(1, 100, exit=True), 3, wish=Wish(hops=3, diversity=STRICT))
+    assert len(choose(near[:6] + apart(1, 100, exit=True), 3, wish=Wish(hops=3, diversity=RELAXED))) == 3
+
+
+def test_hops_are_one_to_five_and_the_exit_region_holds():
+    relays = apart(8) + apart(2, 100, exit=True) + apart(2, 110, exit=True, region=2)
+    for hops in range(1, 6):
+        p = choose(relays, hops, wish=Wish(hops, (1, 2), exit_region=2))
+        assert len(p) == hops and p[-1].region == 2
+    with pytest.raises(PathError, match="no exit .* in region 3.*--exit-region"):
+        choose(relays, 3, wish=Wish(3, (1, 2, 3), exit_region=3))
+
+
+def test_other_regions_are_preferred_when_tickets_are_at_hand():
+    relays = apart(5) + apart(5, 20, region=2) + apart(1, 100, exit=True)
+    middle = Counter(choose(relays, 2, wish=Wish(2, (1, 2)))[0].region for _ in range(600))
+    assert middle[2] > 2.5 * middle[1]
+    assert all(choose(relays, 2, wish=Wish(2, (1,)))[0].region == 1 for _ in range(50))
+
+
+def test_weights_follow_what_was_measured():
+    fast, slow = relay(1, "1.1.0.1", rate=100_000), relay(2, "2.2.0.1", rate=10_000)
+    assert weight(fast, Known(), "bulk") == 10 * weight(slow, Known(), "bulk")
+    lied = Known(audited_kbps=10_000)
+    assert weight(fast, lied, "bulk") < weight(fast, Known(), "bulk"), "the audit counts, not the claim"
+    assert weight(slow, Known(rtt_ms=5), INTERACTIVE) > 4 * weight(slow, Known(rtt_ms=120), INTERACTIVE)
+    assert weight(slow, Known(failures=1), "bulk") == weight(slow, Known(), "bulk") / 4
+    assert weight(slow, Known(score=5000), "bulk") == weight(slow, Known(), "bulk") / 2
+    assert weight(slow, Known(stake_bwt=100), "bulk", 100) == 2 * weight(slow, Known(), "bulk", 100)
+    relays = [relay(1, "20.1.0.1", rate=90_000), relay(2, "20.2.0.1", rate=10_000), *apart(1, 100, exit=True)]
+    drawn = Counter(choose(relays, 2, wish=Wish(2))[0].relay[-1] for _ in range(2000))
+    assert 0.86 < drawn[1] / 2000 < 0.94
+
+
+def test_a_spare_path_keeps_apart_and_the_first_hop_is_a_guard():
+    relays = apart(8) + apart(1, 100, exit=True)
+    guards = [d.relay for d in relays[:3]]
+    for _ in range(100):
+        p = choose(relays, 3, wish=Wish(3), guards=guards)
+        assert p[0].relay in guards and p[1].relay not in guards
+        spare = choose(relays, 3, wish=Wish(3), guards=guards, apart=frozenset(d.relay for d in p[:-1]))
+        assert not {d.relay for d in spare[:-1]} & {d.relay for d in p[:-1]} and spare[0].relay in guards
+
+
+def test_guards_stay_until_they_are_old_or_gone(tmp_path, monkeypatch):
+    file, relays = tmp_path / "guards.json", apart(30) + apart(2, 100, exit=True)
+    first = Guards(file).ids(relays, lambda d: 1.0)
+    assert len(first) == 3 and not any(d.exit for d in relays if d.relay in first)
+    assert all(Guards(file).ids(relays, lambda d: 1.0) == first for _ in range(20))
+    fewer = [d for d in relays if d.relay != first[0]]
+    later = Guards(file).ids(fewer, lambda d: 1.0)
+    assert first[0] not in later and later[:2] == first[1:] and len(later) == 3
+    assert Guards(file).ids(relays, lambda d: 1.0)[0] == first[0], "it comes back when it is listed again"
+    start = time.time()
+    monkeypatch.setattr(time, "time", lambda: start + 121 * 86_400)
+    assert not set(Guards(file).ids(relays, lambda d: 1.0)[:3]) >= set(first)
+
+
+# -- health ---------------------------------------------------------------------------------------
+
+
+def test_silence_while_packets_move_is_death_after_two_spans():
+    h = Health(3, 0.0)
+    for _ in range(8):
+        h.pong(2, h.ping(2, 1.0), 1.02)
+    now, heard = 10.0, 10.0
+    asked = dead = 0.0
+    while not dead and now < 12:
+        ask, gone = h.check(now, heard, 10.0, 5.0)
+        asked = asked or (now if ask else 0.0)
+        dead = now if gone else 0.0
+        now += 0.005
+    assert SILENCE_LEAST - 0.01 < asked - 10.0 < SILENCE_LEAST + 0.02
+    assert PATIENCE_LEAST <= dead - asked < PATIENCE_LEAST + 0.05
+    assert h.blame(now) == 0
+
+
+def test_the_first_silent_hop_is_blamed_and_an_answer_ends_the_doubt():
+    h = Health(3, 0.0)
+    assert h.check(10.1, 10.0, 10.0, 5.0) == (True, False)
+    h.pong(0, h.ping(0, 10.1), 10.12)
+    assert h.blame(10.3) == 1
+    assert h.check(10.2, 10.15, 10.0, 5.0)[1] is False and h.asked_since == 0.0
+    h.pong(1, b"unasked!", 10.2)
+    assert h.rtt[1].smooth == 0.0
+
+
+def test_an_idle_circuit_is_asked_seldom():
+    h, asked, heard = Health(3, 0.0), 0, 100.0
+    for i in range(3000):
+        now = 100 + i / 100
+        ask, dead = h.check(now, heard, 90.0, 5.0)
+        assert not dead
+        if ask:
+            asked += 1
+            heard = now + 0.001
+    assert 4 <= asked <= 6
+
+
+def test_loss_is_counted_by_numbers():
+    h = Health(3, 0.0)
+    assert h.count(0.0, 0, -1) == 0
+    assert h.count(0.5, 50, 49) == 0, "too few to tell"
+    assert abs(h.count(1.0, 900, 999) - 0.1) < 0.01
+
+
+# -- resolver ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "none"])
+def test_resolv_conf_comes_back_exactly_after_a_crash_too(tmp_path, kind):
+    path, other = tmp_path / "resolv.conf", tmp_path / "stub"
+    other.write_text("nameserver 127.0.0.53\n")
+    if kind == "file":
+        path.write_bytes(b"# mine\nnameserver 192.168.1.1\n\n")
+        path.chmod(0o640)
+    elif kind == "link":
+        path.symlink_to("stub")
+    Resolver(tmp_path / "dns.json", path).set("bw0", ["198.18.41.2"])
+    assert "nameserver 198.18.41.2\n" in path.read_text() and not path.is_symlink()
+    assert other.read_text() == "nameserver 127.0.0.53\n"
+    Resolver(tmp_path / "dns.json", path).set("bw0", ["198.18.41.2"])  # a second run after a crash
+    assert Resolver(tmp_path / "dns.json", path).restore()
+    if kind == "file":
+        assert path.read_bytes() == b"# mine\nnameserver 192.168.1.1\n\n" and path.stat().st_mode & 0o777 == 0o640
+    elif kind == "link":
+        assert path.is_symlink() and os.readlink(path) == "stub"
+    else:
+        assert not path.exists()
+    assert not Resolver(tmp_path / "dns.json", path).restore()
+
+
+# -- switch ------------------------------------------------------------------------------------------
+
+
+def test_switch_rules_name_the_endpoints_and_nothing_else():
+    text = killswitch.ruleset("bw0", 0xB17, [("udp", "198.18.1.2", 51900), ("udp", "2001:2::1", 7)], ["10.0.0.0/8"])
+    assert "udp . 198.18.1.2 . 51900" in text and "udp . 2001:2::1 . 7" in text and "10.0.0.0/8" in text
+    assert text.count("policy drop;") == 3 and "policy accept" not in text
