@@ -185,6 +185,17 @@ class Tunnel:
                     return
         raise CircuitError(hop, "no answer")
 
+    def open(self, path: list[Descriptor]) -> Circuit:
+        """`opening`, done. Raises CircuitError."""
+        job = self.opening(path)
+        while True:
+            try:
+                next(job)
+            except StopIteration as done:
+                circuit: Circuit = done.value
+                return circuit
+            self.step(50)
+
     def _drive(self, job: Iterator[None]) -> None:
         for _ in job:
             self.step(50)

@@ -109,7 +109,7 @@ class Probe(Tunnel):
         """
         m = Measurement(path[target].relay, os.urandom(32), path=[d.relay.hex() for d in path])
         try:
-            c = self._open(path)
+            c = self.open(path)
             self._target = target
             self._prepay(c, ms, expect_kbps or path[target].rate)
             m.latency_ms, m.loss_bps = self._ping(c, target)
