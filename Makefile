@@ -73,9 +73,9 @@ lab-clean: $(VENV) ## remove network namespaces and processes that a killed run 
 	@exec $(PYTHON) -m tests.lab.net
 
 .PHONY: test test-fast test-cpu
-test: need-root setup $(APT_TEST) ## all tests; needs root for those in network namespaces
+test: need-root setup $(APT_TEST) $(MPY_CROSS) ## all tests; needs root for those in network namespaces
 	@exec $(PYTHON) -m pytest $(T)
-test-fast: setup $(APT_TEST) ## all tests but those marked slow (lab, faults, browser, qemu); T=PATH... for single ones
+test-fast: setup $(APT_TEST) $(MPY_CROSS) ## all tests but those marked slow (lab, faults, browser, qemu); T=PATH... for single ones
 	@exec $(PYTHON) -m pytest -m 'not slow' $(T)
 
 test-cpu: $(VENV) build/micropython/$(ARCH)/.done ## the unit tests under MicroPython of another CPU, in qemu-user; ARCH as above
