@@ -1,1 +1,1 @@
-"""bwverifier: measures relays from outside, over circuits like any buyer's (docs/protocol.md section 10)."""
+"""bwverifier: measures relays from outside, over circuits like any buyer's (docs/protocol.md section 12)."""

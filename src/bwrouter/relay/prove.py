@@ -1,4 +1,4 @@
-"""Bandwidth proofs: the relay's answer to PROVE (protocol section 10).
+"""Bandwidth proofs: the relay's answer to PROVE (protocol section 12).
 
 Keystream under a seed that the verifier has just made up cannot be had earlier, elsewhere, or shorter: what arrives in
 time has been sent through this uplink. It goes only where customers leave room, through the same pacer, and is charged.

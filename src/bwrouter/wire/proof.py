@@ -1,4 +1,4 @@
-"""The payloads of PROVE (protocol section 10): START, BEGUN, CLOSE, and the keystream between them."""
+"""The payloads of PROVE (protocol section 12): START, BEGUN, CLOSE, and the keystream between them."""
 
 import hashlib
 import struct
