@@ -292,7 +292,7 @@ def test_sigterm_leaves_nothing(agent: AgentProcess) -> None:
     children = agent.children()
     assert agent.stop() == 0
     assert not any(Path(f"/proc/{p}").exists() for p in children)
-    assert sorted(p.name for p in agent.run_dir.iterdir()) == ["tickets.json"]
+    assert sorted(p.name for p in agent.run_dir.iterdir()) == ["earned.json", "tickets.json"]
     agent.start()
 
 

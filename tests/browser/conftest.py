@@ -69,7 +69,7 @@ def router(site: Site) -> Router:
     return site.router
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives no asyncio loop runs in this process: others' tests want theirs
 def browser() -> Iterator[Browser]:
     with sync_playwright() as player:
         made = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])

@@ -148,6 +148,6 @@ def test_the_end_of_the_relay_is_the_end_of_all(scene: Scene) -> None:
     assert not [p for p in workers if Path(f"/proc/{p}").exists()]
     # An EXTEND to it is told so, at whichever worker it would be.
     t = Tunnel(Source())
-    with pytest.raises(CircuitError, match="hop 1: no answer"):
+    with pytest.raises(CircuitError, match="hop 2: no answer"):
         t.build(scene.path())
     t.close(patience=0.1)
