@@ -84,6 +84,7 @@ class Tunnel:
         """Called before the first packet goes to another first hop."""
         self._sessions: dict[bytes, bytes] = {}  # by exit
         self._paid_at = 0.0
+        self._paid_before: dict[str, int] = {}  # units by relay, of circuits that ended
 
     # -- building -----------------------------------------------------------------
 
@@ -418,8 +419,22 @@ class Tunnel:
             for _ in range(2):  # a lost one costs the relay two minutes of patience
                 self._control(c, i, S.DESTROY, b"\0")
         self._flush()
-        self._circuits.pop(c.cid_words, None)
+        if self._circuits.pop(c.cid_words, None) is not None:
+            self._count_paid(c, self._paid_before)
         c.close()
+
+    @staticmethod
+    def _count_paid(c: Circuit, paid: dict[str, int]) -> None:
+        for h in c.hops:
+            relay = h.descriptor.relay.hex()
+            paid[relay] = paid.get(relay, 0) + h.meter.paid_units
+
+    def paid(self) -> dict[str, int]:
+        """Units paid to each relay (by id, hex) in all circuits of this tunnel: spares and those that ended too."""
+        paid = dict(self._paid_before)
+        for c in self._circuits.values():
+            self._count_paid(c, paid)
+        return paid
 
     def close(self, patience: float = 3.0) -> None:
         """Settle with every hop (wait until each confirmed what it was paid), tear all circuits down, close the
@@ -450,6 +465,7 @@ class Tunnel:
                 }
                 for h in hops
             ],
+            "paid": self.paid(),
             "inner_v4": self.inner_v4, "inner_v6": self.inner_v6, "mtu": self.mtu, "setup_ms": round(self.setup_ms, 1),
             "reroutes": self.reroutes, "refused": self.tx.refused, **self.stats,
             "drops": self.drops | ({} if c is None else c.drops),

@@ -64,8 +64,9 @@ class Accountant:
 
     def settle(self) -> None:
         """Wait until redeemed, posted and claimed, then read it all. What never comes true, the checks will say."""
-        for told in self.pool.client_status()["hops"]:
-            next(h for h in self.facts.hops if h.id == told["id"]).paid = told["paid_units"]
+        paid = self.pool.client_status()["paid"]  # over all circuits: the spare shares the exit
+        for hop in self.facts.hops:
+            hop.paid = paid[hop.id]
         self.patiently(15, self.all_redeemed)
         self.patiently(20, self.all_claimed)
         self.patiently(10, self.root_final)
