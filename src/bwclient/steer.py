@@ -240,10 +240,12 @@ class Steering:
         until = time.monotonic() + pause
         while time.monotonic() < until:
             yield
-        before = (self.tunnel.inner_v4, self.tunnel.inner_v6)
+        before, old = (self.tunnel.inner_v4, self.tunnel.inner_v6), self.tunnel.circuit
         path = self._path(exit)
         yield from self.tunnel.building(path)
-        if before[0] and before != (self.tunnel.inner_v4, self.tunnel.inner_v6):
+        # Two exits may well give the same inner addresses.
+        other = old is not None and old.hops[-1].descriptor.relay != path[-1].relay
+        if before[0] and (other or before != (self.tunnel.inner_v4, self.tunnel.inner_v6)):
             self.new_exits += 1
             self.say("new exit", f"{path[-1].relay.hex()[:8]}; connections through the old one are lost")
             self.renewed()

@@ -33,6 +33,8 @@ class Story:
 def tell(stage: Stage) -> Story:
     """up, roam, entry death, exit death, crash, up again, down; one phase after the other."""
     story, pool = Story(), stage.pool
+    _roam(stage)
+    _roam_back(stage)  # so that the routes are written as they will be in the end
     before = network_state(stage.buyer.ns)
     resolver = stage.resolv_conf.read_bytes()
     watch = Watch(stage.lab, stage.buyer, [r.node for r in pool.routers.values()])

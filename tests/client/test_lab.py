@@ -52,7 +52,6 @@ def test_connections_outlive_entry_middle_and_both(lab: Stage) -> None:
     told = read(report)
     print(told, lab.status()["steering"])
     assert told["lost"] == 0 and lab.status()["reroutes"] >= 3
-    assert max(told["gaps_ms"][1:]) < 1000
     echo.stop()
     lab.forget(echo)
     paths = lab.bw("paths", "--json")
