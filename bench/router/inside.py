@@ -13,7 +13,7 @@ import os
 import struct
 import sys
 
-from bwrouter.platform import arena, ffi, mmsg, net, process
+from bwrouter.platform import arena, config, ffi, mmsg, net, process
 from bwrouter.relay import circuit as C
 from bwrouter.relay.relay import Relay
 from bwrouter.wire import cell
@@ -138,8 +138,8 @@ class RouterRelay:
 
     def __init__(self):
         os.mkdir("/tmp/run")
-        config = {"listen_port": 51900, "run_dir": "/tmp/run", "max_circuits": 256, "floor_kbps": 64}
-        self.relay = Relay(config, "bench")
+        given = {"listen_port": 51900, "run_dir": "/tmp/run", "max_circuits": 256, "floor_kbps": 64}
+        self.relay = Relay(config.settings(given), "bench")
         self.relay.signals = process.Signals()
         self.ends = Neighbours(self.relay.fd)
         hello = {"static": os.urandom(32).hex(), "obf": self.ends.obf.hex(), "gateway_keys": []}
