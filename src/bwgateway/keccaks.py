@@ -6,6 +6,7 @@ Imports nothing but keccak, so that a worker starts at once; `bwgateway.merkle` 
 from __future__ import annotations
 
 import sys
+from struct import iter_unpack
 
 from sha3 import keccak_256
 
@@ -13,21 +14,15 @@ _PAD = bytes(12)
 
 
 def leaves(flat: bytes) -> bytes:
-    """Leaf hashes of entries of 52 bytes (account 20, amount 32, big-endian), 32 bytes each, sorted."""
+    """Leaf hashes of entries of 52 bytes (account 20, amount 32, big-endian), 32 bytes each."""
     keccak = keccak_256
-    hashes = [keccak(keccak(_PAD + flat[i : i + 52]).digest()).digest() for i in range(0, len(flat), 52)]
-    hashes.sort()
-    return b"".join(hashes)
+    return b"".join([keccak(keccak(_PAD + entry).digest()).digest() for (entry,) in iter_unpack("52s", flat)])
 
 
 def parents(flat: bytes) -> bytes:
     """Hashes of neighbouring pairs of 32-byte nodes, each pair in order."""
     keccak = keccak_256
-    hashes = []
-    for i in range(0, len(flat), 64):
-        a, b = flat[i : i + 32], flat[i + 32 : i + 64]
-        hashes.append(keccak(a + b if a < b else b + a).digest())
-    return b"".join(hashes)
+    return b"".join([keccak(a + b if a < b else b + a).digest() for a, b in iter_unpack("32s32s", flat)])
 
 
 def subtree(pairs: bytes, rest: bytes) -> list[bytes]:

@@ -72,6 +72,13 @@ def test_a_large_tree_is_hashed_by_workers(monkeypatch: pytest.MonkeyPatch) -> N
     assert Tree.of(sums).root == alone.root == Tree([leaf(a, w) for a, w in sums.items()]).root
 
 
+def test_leaves_that_begin_alike_are_in_order() -> None:
+    rng = random.Random(1)
+    hashes = [bytes(8) + rng.randbytes(24) for _ in range(20)] + [rng.randbytes(32) for _ in range(20)]
+    tree = Tree(hashes)
+    assert [tree._at(i) for i in range(39, 79)] == sorted(hashes, reverse=True)
+
+
 def test_an_empty_tree_is_refused() -> None:
     with pytest.raises(ValueError, match="leaves"):
         Tree([])
