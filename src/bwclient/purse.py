@@ -52,6 +52,7 @@ class Purse:
         self._stock: dict[int, deque[Ticket]] = {region: deque() for region in settings.all_regions}
         self._closing = False
         self._error = ""
+        self._money = threading.Lock()  # one purchase or refund at a time
         self._urgent = False
         self.bought_units = 0
         self.taken_units = 0
@@ -75,7 +76,26 @@ class Purse:
 
     # -- buying ----------------------------------------------------------------------
 
+    def reclaim(self) -> int:
+        """Units had back for the rests of tickets that are through. Only while no circuit stands."""
+        units = 0
+        with self._money:
+            for region, stock in self._stock.items():
+                try:
+                    gained = self.wallet.reclaim(region)
+                except _REFUSALS as e:
+                    self._error = f"refund: {e}"
+                    continue
+                units += sum(t.units for t in gained)
+                with self._lock:
+                    stock.extend(gained)
+        return units
+
     def _buy(self) -> None:
+        with self._money:
+            self._buy_all()
+
+    def _buy_all(self) -> None:
         for region, stock in self._stock.items():
             with self._lock:
                 have = sum(t.units for t in stock)

@@ -52,10 +52,9 @@ class Tunnel:
         self.priority = priority.bit_length() - 1
         self._kept: deque[bytes] = deque(maxlen=64)
         self._pad_at = 0.0
+        self._mark = mark
         self.fd = net.udp_socket(port)
-        net.buffers(self.fd, 4 << 20, 1 << 20)
-        if mark:
-            net.set_option(self.fd, consts.SOL_SOCKET, _SO_MARK, mark)
+        self._set_up()
         self.obf_key = os.urandom(32)
         self._obf = arena.take(4096)
         ffi.poke(self._obf, self.obf_key)
@@ -85,6 +84,27 @@ class Tunnel:
         self._sessions: dict[bytes, bytes] = {}  # by exit
         self._paid_at = 0.0
         self._paid_before: dict[str, int] = {}  # units by relay, of circuits that ended
+
+    def _set_up(self) -> None:
+        net.buffers(self.fd, 4 << 20, 1 << 20)
+        if self._mark:
+            net.set_option(self.fd, consts.SOL_SOCKET, _SO_MARK, self._mark)
+
+    def move(self) -> None:
+        """End all circuits and go on at another port, under another key, without a session: nobody can tell that it is
+        the same client. The buffers stay, which are never given back."""
+        for c in list(self._circuits.values()):
+            self._end(c)
+        fd = net.udp_socket(0)
+        os.dup2(fd, self.fd)
+        net.close(fd)
+        self._set_up()
+        self.rx.gro = None
+        self.rx.offload(True)
+        self.obf_key = os.urandom(32)
+        ffi.poke(self._obf, self.obf_key)
+        self.circuit, self.session, self.inner_v4, self.inner_v6 = None, b"", "", ""
+        self._sessions.clear()
 
     # -- building -----------------------------------------------------------------
 

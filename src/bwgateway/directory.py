@@ -74,15 +74,16 @@ async def _next(db: Database, connection: AsyncConnection) -> int:
 
 
 async def publish(
-    db: Database, connection: AsyncConnection, relay: bytes, body: bytes, valid_until: int, region: int, facts: Facts
-) -> dict[str, Any]:
+    db: Database, connection: AsyncConnection, relay: bytes, body: bytes, valid_until: int, region: int, facts: Facts,
+    listed: bool = True,
+) -> dict[str, Any]:  # fmt: skip
     """Store a countersigned descriptor; one that expires before the stored one is refused (an old one replayed)."""
     version = await _next(db, connection)
     query = select(descriptors.c.valid_until).where(descriptors.c.relay == relay)
     old = (await connection.execute(query)).scalar_one_or_none()
     if old is not None and valid_until < old:
         raise Problem(409, "stale", f"descriptor: expires at {valid_until}, the published one at {old}", "descriptor")
-    row = {"body": body, "valid_until": valid_until, "version": version, "listed": True, "seen_at": int(time.time())}
+    row = {"body": body, "valid_until": valid_until, "version": version, "listed": listed, "seen_at": int(time.time())}
     row |= {"region": region, **facts.columns}
     insert = db.insert(descriptors).values(relay=relay, **row)
     await connection.execute(insert.on_conflict_do_update(index_elements=[descriptors.c.relay], set_=row))
@@ -149,6 +150,11 @@ class Listing:
         """The version, and the rows that are listed and have not expired."""
         version, rows = await self.rows()
         return version, [row for row in rows if row.listed and row.valid_until > now]
+
+    async def unlisted(self, now: int) -> list[Any]:
+        """Rows that have not expired and are not listed: suspended, silent, or claiming too much."""
+        _, rows = await self.rows()
+        return [row for row in rows if not row.listed and row.valid_until > now]
 
     def _digest_of(self, version: int, live: list[Any]) -> bytes:
         """SHA-256 over the entries of the set, computed once for each set."""

@@ -140,7 +140,23 @@ audits = Table(
     Column("votes", Integer, nullable=False),
     Column("strikes", Integer, nullable=False),
     Column("block", BigInteger, nullable=False),
+    Column("claimed_kbps", BigInteger, nullable=False),  # by the stake, at the verdict
+    Column("time", BigInteger, nullable=False),  # of the verdict's block, unix seconds
     PrimaryKeyConstraint("relay", "epoch"),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("relay", LargeBinary(32), nullable=False),
+    Column("epoch", BigInteger, nullable=False),  # of BandwidthProof
+    Column("verifier", String(42), nullable=False),  # lower case
+    Column("seed", LargeBinary(32), nullable=False, unique=True),  # a measurement counts once
+    Column("record", Text, nullable=False),  # canonical JSON: the leaf
+    Column("path", Text, nullable=False),  # its siblings up to the root
+    Column("root", LargeBinary(32), nullable=False),
+    Column("signature", LargeBinary(65), nullable=False),  # the verifier's, of epoch and root
+    PrimaryKeyConstraint("relay", "epoch", "verifier", "seed"),
 )
 
 counters = Table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from eth_utils.crypto import keccak
@@ -20,6 +21,25 @@ _FIELDS = (
 ).split()
 _NUMBERS = ("difficulty number gasLimit gasUsed timestamp baseFeePerGas blobGasUsed excessBlobGas").split()
 REVEALED = 1 << 255
+_STANDING = (
+    "uint32 uint32 uint8 uint8 uint8 uint40 uint32 uint16 uint40 uint32 uint8 uint24 uint48 uint64 uint32 uint32"
+)
+BOND = 1000 * 10**18  # Parameters.VERIFIER_BOND
+ACTIVE, SUSPENDED, UNBONDING = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What BandwidthProof holds of a relay: its last verdict, strikes (2: suspended), when it was suspended (unix
+    seconds), score in basis points, conclusive verdicts."""
+
+    epoch: int
+    kbps: int
+    reason: int
+    strikes: int
+    suspended_at: int
+    score: int
+    audits: int
 
 
 def header(block: dict[str, Any]) -> bytes:
@@ -48,9 +68,9 @@ class Duty:
 
     def __init__(self, chain: Chain, contract: str, journal: Journal) -> None:
         self.chain, self.contract, self.journal = chain, contract, journal
-        self.audit, self.commit_for, self.reveal_for = (
-            self._number(f"{name}()") for name in ("auditSeconds", "commitSeconds", "revealSeconds")
-        )
+        names = ("auditSeconds", "commitSeconds", "revealSeconds", "disputeSeconds")
+        self.audit, self.commit_for, self.reveal_for, self.dispute_for = (self._number(f"{n}()") for n in names)
+        self.registry: str = chain.call(contract, "registry()", ["address"])[0]
 
     def _number(self, signature: str, *arguments: Any) -> int:
         return int(self.chain.call(self.contract, signature, ["uint256"], *arguments)[0])
@@ -62,6 +82,48 @@ class Duty:
     def epoch(self) -> int:
         """The audit epoch of now."""
         return self.now() // self.audit
+
+    def status(self) -> tuple[int, int, int]:
+        """(bond in wei, first epoch in which this account can be drawn, first in which it no longer can); all zero for
+        one that never joined."""
+        bond, _, since, until, seat = self._verifier()
+        return (bond, since, until) if seat else (0, 0, 0)
+
+    def _verifier(self) -> tuple[int, ...]:
+        fields = ["uint128", "uint40", "uint32", "uint32", "uint16"]
+        return self.chain.call(self.contract, "verifierOf(address)", fields, self.chain.address)
+
+    def join(self, token: str) -> None:
+        """Put up the bond, by permit. Raises ChainError."""
+        deadline = self.now() + 600
+        permit = self.chain.permit(token, self.contract, BOND, deadline)
+        self.chain.send(self.contract, "join(uint256,bytes)", deadline, permit)
+
+    def leave(self) -> None:
+        """Give notice; fetch the bond once it has run out. Raises ChainError."""
+        _, unlock_at, _, _, _ = self._verifier()
+        name = "takeBond()" if unlock_at and self.now() >= unlock_at else "giveNotice()"
+        self.chain.send(self.contract, name)
+
+    def relay(self, relay: bytes) -> tuple[int, int]:
+        """(claim in kbit/s, state) of a relay in StakeRegistry; ACTIVE, SUSPENDED, UNBONDING or 0."""
+        fields = ["address", "uint96", "address", "uint32", "uint16", "uint8", "uint40"]
+        found = self.chain.call(self.registry, "relay(bytes32)", fields, relay)
+        return int(found[3]), int(found[5])
+
+    def standing(self, relay: bytes) -> Standing:
+        """What the contract holds of a relay."""
+        v = self.chain.call(self.contract, "standing(bytes32)", _STANDING.split(), relay)
+        return Standing(v[0], v[1], v[2], v[3], v[5], v[7], v[14])
+
+    def conclude(self, relay: bytes) -> bool:
+        """Slash a relay whose dispute window is over, if it is suspended still; the finder's share is ours. Whether it
+        was due."""
+        s = self.standing(relay)
+        if s.strikes != 2 or self.now() < s.suspended_at + self.dispute_for:
+            return False
+        self._once("conclude(bytes32)", relay)
+        return True
 
     def prepare(self, relay: bytes) -> None:
         """Seed and committee of this epoch, unless somebody has been here before. Raises ChainError."""
@@ -96,8 +158,7 @@ class Duty:
     def place(self, relay: bytes) -> int | None:
         """This verifier's place on the relay's committee of now; None: not on it, or none is drawn."""
         packed = self._committee(relay, self.epoch())
-        fields = ["uint128", "uint40", "uint32", "uint32", "uint16"]
-        seat = self.chain.call(self.contract, "verifierOf(address)", fields, self.chain.address)[4]
+        seat = self._verifier()[4]
         for place in range(16):
             if seat and packed >> 16 * place & 0xFFFF == seat:
                 return place
@@ -130,7 +191,10 @@ class Duty:
             stored = self._stored(a)
             if stored & REVEALED:
                 self.journal.mark(a, "revealed")
-            elif self.now() >= start + self.reveal_for:
+            elif not stored and self.now() < start:
+                # Written down, but not sent before a crash: the same commitment again.
+                self.commit(a.relay, int(a.report, 16), a.evidence)
+            elif self.now() >= start + self.reveal_for or self.epoch() != a.epoch:
                 self.journal.mark(a, "missed")
             elif stored and self.now() >= start:
                 arguments = (a.relay, a.place, int(a.report, 16), a.salt)
@@ -139,7 +203,10 @@ class Duty:
                 done += 1
         return done
 
-    def verdict(self, relay: bytes, epoch: int) -> None:
-        """Ask for the verdict of an epoch whose reveals are over, unless somebody has."""
-        if self.now() >= epoch * self.audit + self.commit_for + self.reveal_for:
+    def verdict(self, relay: bytes, epoch: int) -> bool:
+        """Ask for the verdict of an epoch whose reveals are over, unless somebody has; whether it stands."""
+        if self.now() < epoch * self.audit + self.commit_for + self.reveal_for:
+            return False
+        if self.standing(relay).epoch < epoch:
             self._once("verdict(bytes32,uint32)", relay, epoch)
+        return True

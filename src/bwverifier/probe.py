@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 
 from bwclient.circuit import Circuit, CircuitError
-from bwclient.meter import AHEAD_MIN, TicketSource
+from bwclient.meter import AHEAD_MIN, NoTicket, TicketSource
 from bwclient.tunnel import Tunnel
-from bwrouter.platform import ffi, sodium
+from bwrouter.platform import ffi, mmsg, sodium
 from bwrouter.wire import proof
 from bwrouter.wire import sizes as S
 from bwrouter.wire.descriptor import Descriptor
@@ -24,6 +24,7 @@ QUIET_SECONDS = 0.15
 UNITS_MOST = 2000  # paid ahead at most
 PINGS = 5
 PING_SECONDS = 1.0
+SETTLE_SECONDS = 1.0
 LINK_OVERHEAD = 42  # Ethernet 14, IPv4 20, UDP 8
 CELL = S.HEADER + S.LAYER + S.PROVE_PAYLOAD
 
@@ -42,7 +43,11 @@ class Measurement:
     chunks: int = 0
     wrong: int = 0  # chunks with other bytes than the seed's
     late: int = 0
+    elsewhere: int = 0  # datagrams from another address than the first hop's
+    occupied: bool = False  # another proof was under way: it says nothing of the relay
+    place: int = 0  # of the relay in the circuit
     seconds: float = 0.0
+    failed_hop: int = -1  # where the circuit broke
     close: bytes = b""  # the relay's signed statement; empty when none came
     path: list[str] = field(default_factory=list)
 
@@ -62,23 +67,31 @@ class Probe(Tunnel):
         self._pongs: dict[bytes, float] = {}
         self._kept_raw: list[tuple[float, bytes]] | None = None  # while not None, datagrams are only kept
         self._came = 0.0  # when the datagram that is looked at came
+        self._from = b""  # the first hop's sockaddr
+        self.elsewhere = 0
+        self._used = False
 
     def _receive(self) -> None:
-        """While a burst runs, note only what came when: opening it takes longer than a fast line takes to send it."""
-        kept = self._kept_raw
-        if kept is None:
-            self._came = time.monotonic()
-            return super()._receive()
-        rx = self.rx
+        """While a burst runs, note only what came when: opening it takes longer than a fast line takes to send it.
+
+        What another address sends does not count, whoever made it: a fast line elsewhere could answer for a slow one.
+        """
+        kept, rx = self._kept_raw, self.rx
         messages = rx.receive(64)
         self._came = now = time.monotonic()
         for m in range(messages):
             count = rx.cells(m)
             size, last = rx.size, rx.last
+            if self._from and ffi.peek(rx.names + m * mmsg.NAME, len(self._from)) != self._from:
+                self.elsewhere += count
+                continue
             for j in range(count):
-                kept.append((now, ffi.peek(self._rx[m * rx.per + j].address, size if j < count - 1 else last)))
+                v, n = self._rx[m * rx.per + j], size if j < count - 1 else last
+                if kept is None:
+                    self._packet(v, n)
+                else:
+                    kept.append((now, ffi.peek(v.address, n)))
         rx.done()
-        return None
 
     def _open_kept(self) -> None:
         """Open what has been kept."""
@@ -105,19 +118,39 @@ class Probe(Tunnel):
         """Prove hop `target` of a fresh circuit through `path` for `ms` milliseconds.
 
         `expect_kbps` sets what is paid ahead.
-        Never raises for a relay's fault: `reason` says UNREACHABLE, BUSY or CORRUPT.
+        Never raises for a relay's fault: `reason` says UNREACHABLE, BUSY or CORRUPT. The circuit is ended. Raises
+        NoTicket when there is no money to measure with.
         """
-        m = Measurement(path[target].relay, os.urandom(32), path=[d.relay.hex() for d in path])
+        m = Measurement(path[target].relay, os.urandom(32), path=[d.relay.hex() for d in path], place=target)
+        c: Circuit | None = None
+        if self._used:
+            self.move()  # another port and key for each measurement
+        self._used = True
+        self.elsewhere, self._from = 0, b""
+        self._pongs.clear()
         try:
             c = self.open(path)
             self._target = target
+            self._from = c.sockaddr
             self._prepay(c, ms, expect_kbps or path[target].rate)
             m.latency_ms, m.loss_bps = self._ping(c, target)
             self._prove(c, m, ms)
             self._judge(m, ms)
-        except CircuitError:
-            m.reason = UNREACHABLE
+        except CircuitError as e:
+            m.reason, m.failed_hop = UNREACHABLE, e.hop
+        finally:
+            if c is not None and c.block:
+                self._settle(c)
+        m.elsewhere = self.elsewhere
         return m
+
+    def _settle(self, c: Circuit) -> None:
+        """End the circuit once its hops have confirmed what they were paid."""
+        until = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < until and not c.settled and c.error is None:
+            self.step(20)
+        self._end(c)
+        self.circuit = None
 
     def _prepay(self, c: Circuit, ms: int, kbps: int) -> None:
         """Pay for the burst before it begins, so that it is the line that is measured and not the payments."""
@@ -128,11 +161,11 @@ class Probe(Tunnel):
         until = time.monotonic() + 5
         while time.monotonic() < until:
             self.step(20)
-            if c.error is not None:
-                raise c.error
+            self._check(c)
             if all(h.meter.settled and h.meter.paid_units * 4 >= units * 3 for h in c.hops):
                 return
-        raise CircuitError(self._target, "the payment is not confirmed")
+        mute = [i for i, h in enumerate(c.hops) if not h.meter.settled]
+        raise CircuitError(mute[0] if mute else self._target, "the payment is not confirmed")
 
     def _ping(self, c: Circuit, target: int) -> tuple[int, int]:
         """(median round trip in ms, loss in basis points) of some PINGs."""
@@ -189,8 +222,14 @@ class Probe(Tunnel):
 
     def _step(self, c: Circuit) -> None:
         self.step(5)
+        self._check(c)
+
+    @staticmethod
+    def _check(c: Circuit) -> None:
         if c.error is not None:
             raise c.error
+        if c.starved:
+            raise NoTicket(c.starved)
 
     def _judge(self, m: Measurement, ms: int) -> None:
         """Bytes count by their content and their time."""
@@ -198,7 +237,7 @@ class Probe(Tunnel):
             m.reason = BUSY
             return
         if self._begun and self._begun[0] == S.PROVE_OCCUPIED:
-            m.reason = UNREACHABLE
+            m.reason, m.occupied = UNREACHABLE, True
             return
         seen: set[int] = set()
         arrivals: list[float] = []

@@ -65,7 +65,9 @@ def _seats(
     return true * (1 + sigma * rng.standard_normal(shape))
 
 
-def run(p: Profile, routers: int, epochs: int, liars: float, sigma: float, seed: int) -> Outcome:
+def run(
+    p: Profile, routers: int, epochs: int, liars: float, sigma: float, seed: int, committee: int = COMMITTEE
+) -> Outcome:
     """`routers` of one profile for `epochs`; `liars`: share of lying seats, `sigma`: spread of a measurement."""
     rng = np.random.default_rng(seed)
     strikes = np.zeros(routers, np.int8)
@@ -73,13 +75,13 @@ def run(p: Profile, routers: int, epochs: int, liars: float, sigma: float, seed:
     first = np.full(routers, -1)
     credited = 0.0
     for epoch in range(epochs):
-        seats = _seats(p, epoch, (routers, COMMITTEE), sigma, rng)
+        seats = _seats(p, epoch, (routers, committee), sigma, rng)
         lying = rng.random(seats.shape) < liars
         seats = np.where(lying, 0.0 if p.accused else 1.0, seats)
         good = (seats >= SLOW).sum(axis=1)
-        needed = int(np.ceil(COMMITTEE * VERDICT))
-        verdict = np.where(good >= needed, GOOD, np.where(COMMITTEE - good >= needed, ADVERSE, INCONCLUSIVE))
-        median = np.sort(seats, axis=1)[:, (COMMITTEE - 1) // 2]
+        needed = int(np.ceil(committee * VERDICT - 1e-9))
+        verdict = np.where(good >= needed, GOOD, np.where(committee - good >= needed, ADVERSE, INCONCLUSIVE))
+        median = np.sort(seats, axis=1)[:, (committee - 1) // 2]
         active = strikes < 2
         credited += float(np.where((verdict == GOOD) & active, np.minimum(median, 1.0), 0.0).sum())
         _apply(verdict, strikes, acquittals)

@@ -97,8 +97,9 @@ class RelayProcess:
         self.tuns = [scene.exit_tun(i, self.workers) if exit else -1 for i in range(self.workers)]
         argv = [MICROPYTHON, "-X", "heapsize=2m"] if runtime == "micropython" else [sys.executable]
         path = str(ROOT / "src")
+        first = scene.twists.get(number, "")  # what makes this one dishonest
         self.process = subprocess.Popen(
-            [*argv, "-c", f"import bwrouter.relay as r; r.main('{self.run_dir}/config.json')"],
+            [*argv, "-c", f"import bwrouter.relay as r\n{first}\nr.main('{self.run_dir}/config.json')"],
             env={**os.environ, "MICROPYPATH": path + ":.frozen", "PYTHONPATH": path},
         )
 
@@ -173,7 +174,11 @@ class RelayProcess:
 class Scene:
     """A namespace with `count` relays, the last an exit. A thread serves their agents' side."""
 
-    def __init__(self, count: int = 3, runtime: str = "micropython", **settings: Any):
+    def __init__(
+        self, count: int = 3, runtime: str = "micropython", twists: dict[int, str] | None = None, **settings: Any
+    ):
+        """`twists`: Python that a relay runs first, by its number from 1."""
+        self.twists = twists or {}
         self._count, self._runtime, self._settings = count, runtime, settings
         self.gateway_key, self.gateway_secret = sodium.ed25519_keypair(os.urandom(32))
         self._stop = False

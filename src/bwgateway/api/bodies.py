@@ -215,7 +215,8 @@ class Relays(BaseModel):
 
 class Audit(BaseModel):
     """A verdict. `reason`: good, slow, unreachable, busy, corrupt, inconclusive; `kbps`, `latency_ms`, `loss_bps`:
-    medians; `strikes`: 0 none, 1 under suspicion, 2 suspended."""
+    medians; `claimed_kbps`: the stake's; `strikes`: 0 none, 1 under suspicion, 2 suspended; `sig`: the gateway's
+    Ed25519 signature over `"bwrouter/1 verdict\\n"` and this object without it, keys sorted, no spaces."""
 
     relay: Hex32
     epoch: int
@@ -227,12 +228,64 @@ class Audit(BaseModel):
     votes: int
     strikes: int
     block: int
+    claimed_kbps: int
+    time: Time
+    sig: Hex64
 
 
 class Audits(BaseModel):
     """The newest first."""
 
     audits: list[Audit]
+
+
+class Sibling(Body):
+    """A node beside the path from a leaf to the root (RFC 6962): its hash, and whether it stands on the left."""
+
+    left: bool
+    hash: Hex32
+
+
+class Leaf(Body):
+    """One measurement: canonical JSON as the verifier signed it under its root, and the way there."""
+
+    record: Annotated[str, Field(min_length=2, max_length=8192, examples=["{}"])]
+    path: Annotated[list[Sibling], Field(max_length=32)]
+
+
+class Evidence(Body):
+    """What a verifier's reports of an audit epoch stand on. `sig`: EIP-191 of `bwrouter/1 evidence EPOCH ROOT`, 65
+    bytes, by `verifier`, which must have revealed a report on each of the relays in that epoch."""
+
+    verifier: Address
+    epoch: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    root: Hex32
+    sig: Hex65
+    records: Annotated[list[Leaf], Field(min_length=1, max_length=64)]
+
+
+class Stored(BaseModel):
+    """How many of the records are kept now."""
+
+    stored: int
+
+
+class ShownEvidence(BaseModel):
+    """A measurement as a verifier posted it."""
+
+    verifier: Address
+    root: Hex32
+    sig: Hex65
+    record: str
+    path: list[Sibling]
+
+
+class EvidenceList(BaseModel):
+    """All that is known of one audit."""
+
+    relay: Hex32
+    epoch: int
+    evidence: list[ShownEvidence]
 
 
 class MintKey(BaseModel):

@@ -1,15 +1,16 @@
-"""POST /v1/descriptors, GET /v1/directory, /v1/relays and /v1/audits."""
+"""POST /v1/descriptors and /v1/evidence, GET /v1/directory, /v1/relays, /v1/audits and /v1/evidence."""
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bwgateway import descriptors, directory, signed, watch
+from bwgateway import descriptors, directory, evidence, signed, watch
 from bwgateway.api import bodies
 from bwgateway.api.depend import gateway_of
 from bwgateway.api.register import Relay
@@ -39,12 +40,16 @@ async def publish(body: bodies.Descriptor, request: Request) -> dict[str, Any]:
     await _check(gateway, descriptor)
     full = descriptors.countersign(raw, gateway.keys)
     facts, reason = await watch.read_facts(gateway.db, gateway.chain, descriptor.relay, full)
-    if facts is None or reason:
+    # A suspended relay stays reachable for its verifiers, or it could never be acquitted; buyers are not told of it.
+    if facts is None or reason not in ("", "suspended"):
         raise Problem(403, "unregistered", f"relay: {reason}", "relay")
 
     async def effect(connection: AsyncConnection) -> dict[str, Any]:
         until = descriptor.valid_until
-        return await directory.publish(gateway.db, connection, descriptor.relay, full, until, descriptor.region, facts)
+        region = descriptor.region
+        return await directory.publish(
+            gateway.db, connection, descriptor.relay, full, until, region, facts, listed=not reason
+        )
 
     return await signed.once(gateway.db, authentic, effect)
 
@@ -56,7 +61,7 @@ async def _check(gateway: Gateway, descriptor: descriptors.Descriptor) -> None:
     if not 0 < ahead <= most:
         raise Problem(422, "expiry", f"descriptor: expires in {ahead} s, must be in 1..{most} s", "descriptor")
     stake = await gateway.chain.stake(descriptor.relay)
-    if stake is None or not stake.active:
+    if stake is None or stake.state not in ("active", "suspended"):
         raise Problem(403, "unregistered", "relay: is not registered and staked on the chain", "relay")
     if stake.region != descriptor.region:
         raise Problem(
@@ -73,6 +78,15 @@ async def listing(request: Request) -> dict[str, Any]:
     """Countersigned descriptors; a client checks both signatures itself."""
     version, live = await gateway_of(request).listing.live(int(time.time()))
     return {"version": version, "descriptors": [bytes(row.body).hex() for row in live]}
+
+
+@router.get("/v1/directory/unlisted", response_model=bodies.Directory, summary="Relays that buyers are not told of")
+async def unlisted(request: Request) -> dict[str, Any]:
+    """Suspended and silent ones, for verifiers, who must reach them to judge them."""
+    listing = gateway_of(request).listing
+    rows = await listing.unlisted(int(time.time()))
+    version, _ = await listing.rows()
+    return {"version": version, "descriptors": [bytes(row.body).hex() for row in rows]}
 
 
 @router.get(
@@ -128,15 +142,39 @@ async def newest_audits(request: Request) -> dict[str, Any]:
 
 
 @router.get("/v1/audits/{relay}", response_model=bodies.Audits, summary="A relay's verdicts")
-async def audits_of(relay: Relay, request: Request) -> dict[str, Any]:
-    """The newest hundred, with their reasons."""
-    return await _audits(gateway_of(request), bytes.fromhex(relay))
+async def audits_of(
+    relay: Relay, request: Request, limit: Annotated[int, Query(ge=1, le=100, description="how many")] = 100
+) -> dict[str, Any]:
+    """The newest, with their reasons."""
+    return await _audits(gateway_of(request), bytes.fromhex(relay), limit)
 
 
-async def _audits(gateway: Gateway, relay: bytes | None) -> dict[str, Any]:
-    query = select(audits).order_by(audits.c.epoch.desc(), audits.c.relay).limit(100)
+async def _audits(gateway: Gateway, relay: bytes | None, limit: int = 100) -> dict[str, Any]:
+    query = select(audits).order_by(audits.c.epoch.desc(), audits.c.relay).limit(limit)
     if relay is not None:
         query = query.where(audits.c.relay == relay)
     async with gateway.db.read() as connection:
-        rows = await connection.execute(query)
-        return {"audits": [{**row._mapping, "relay": bytes(row.relay).hex()} for row in rows]}
+        rows = (await connection.execute(query)).all()
+    found = [{**row._mapping, "relay": bytes(row.relay).hex()} for row in rows]
+    return {"audits": [{**verdict, "sig": _signature(gateway, verdict)} for verdict in found]}
+
+
+def _signature(gateway: Gateway, verdict: dict[str, Any]) -> str:
+    """Ed25519 over a verdict: what a router shows its owner, it can show to others."""
+    text = json.dumps(verdict, sort_keys=True, separators=(",", ":"))
+    return gateway.keys.gateway.sign(b"bwrouter/1 verdict\n" + text.encode()).signature.hex()
+
+
+@router.post("/v1/evidence", response_model=bodies.Stored, summary="Post what an audit's report stands on")
+async def post_evidence(body: bodies.Evidence, request: Request) -> dict[str, Any]:
+    """Checks signature, paths, the relay's own statements, and that the verifier has revealed a report."""
+    gateway = gateway_of(request)
+    gateway.limits.by_identity(bytes.fromhex(body.verifier[2:]))
+    return {"stored": await evidence.store(gateway.db, gateway.chain, body.model_dump())}
+
+
+@router.get("/v1/evidence/{relay}/{epoch}", response_model=bodies.EvidenceList, summary="What an audit stands on")
+async def evidence_of(relay: Relay, epoch: Annotated[int, Path(ge=0, lt=2**32)], request: Request) -> dict[str, Any]:
+    """Every open measurement that verifiers posted; covert ones are shown in disputes only."""
+    found = await evidence.of_audit(gateway_of(request).db, bytes.fromhex(relay), epoch)
+    return {"relay": relay, "epoch": epoch, "evidence": found}

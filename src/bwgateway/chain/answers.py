@@ -45,7 +45,7 @@ class Standing:
 @dataclass(frozen=True)
 class Verdict:
     """One audit's verdict. `reason` is a word of REASONS; latency (ms) and loss (basis points) are medians of the
-    reports, None when none was revealed."""
+    reports, None when none was revealed. `claimed_kbps`: what the relay's stake said then; `time`: unix seconds."""
 
     relay: bytes
     epoch: int
@@ -57,6 +57,8 @@ class Verdict:
     block: int
     latency_ms: int | None
     loss_bps: int | None
+    claimed_kbps: int
+    time: int
 
 
 REASONS = ("good", "slow", "unreachable", "busy", "corrupt", "inconclusive")

@@ -209,7 +209,27 @@ class Contracts:
             block=int(entry["blockNumber"]),
             latency_ms=int(median(r >> 32 & 0xFFFF for r in reports)) if reports else None,
             loss_bps=int(median(r >> 48 & 0xFFFF for r in reports)) if reports else None,
+            claimed_kbps=await self._claim(a["relayId"], entry["blockNumber"] - 1),
+            time=int((await self.ask(self.w3.eth.get_block(entry["blockNumber"])))["timestamp"]),
         )
+
+    async def _claim(self, relay: bytes, block: int) -> int:
+        """The rate that the relay's stake said before a block; as it is now where the node keeps no old states."""
+        call = self._registry.functions.relay(relay)
+        try:
+            return int((await self.ask(call.call(block_identifier=block)))[3])
+        except (ChainError, Reverted):
+            return int((await self.ask(call.call()))[3])
+
+    async def revealed(self, relay: bytes, epoch: int, verifier: str) -> int | None:
+        """The report that a verifier revealed in an audit, packed; None: it revealed none."""
+        if self._proof is None:
+            return None
+        which = {"relayId": relay, "epoch": epoch, "verifier": AsyncWeb3.to_checksum_address(verifier)}
+        found = await self.ask(
+            self._proof.events.Revealed.get_logs(from_block=self.addresses.block, argument_filters=which)
+        )
+        return int(found[0]["args"]["report"]) if found else None
 
     async def proofs(self, relay: bytes, region: int, payout: bytes) -> dict[str, Any]:
         """Header of the newest block and proofs of `proofs.slots` under it, for GET /v1/proofs."""

@@ -337,6 +337,7 @@ class Agent:
             "earned": self.earned.status(),
             "proved": state.get("proved"),
             "proof_error": state.get("proof_error", ""),
+            "verdicts": state.get("verdicts", []),
             "exit": {
                 "enabled": self.exit is not None,
                 "error": self.exit.error if self.exit is not None else "",

@@ -9,7 +9,7 @@ to the worker `{"t":"open","tickets":[...]}` and `{"t":"redeem","gateway":key,"i
 import json
 
 from ..platform import clock, http, net, process
-from . import proofs, publish, registration, results
+from . import proofs, publish, registration, results, verdicts
 from .gateways import Gateways, Refused
 from .log import Log
 
@@ -20,6 +20,7 @@ EARNINGS_S = 15
 PUBLISH_RETRY_S = 10
 PROVE_TRIES = 3
 PROVE_S = 600  # proofs are checked again after so long even if nothing changed: they take a second on a small CPU
+VERDICTS_S = 60
 WAIT_MS = 500
 _SHOWN = ("payout", "region", "units", "cumulative_wei", "claimed_wei", "balance_wei")
 
@@ -44,6 +45,8 @@ class Worker:
         self._heads = proofs.Heads()
         self._proved_for = None
         self._proved_at = 0
+        self.verdicts = []
+        self._verdicts_at = 0
 
     def run(self):
         """Until the agent is gone."""
@@ -109,10 +112,13 @@ class Worker:
         except (Refused, http.HttpError, ValueError, KeyError, TypeError) as error:
             self.stake_error = str(error)
         self.log.change("stake", self.stake_error)
-        if self.stake and self.stake.get("state") == "active":
+        state = self.stake.get("state") if self.stake else ""
+        if state in ("active", "suspended"):  # verifiers must reach a suspended one, or it is never acquitted
             for gateway in ready:
                 self._keep_published(gateway)
             self._keep_earnings(ready[0])
+        if state not in ("", "none"):
+            self._keep_verdicts(ready[0])
 
     def _keep_stake(self, gateway):
         now = clock.unix()
@@ -194,6 +200,18 @@ class Worker:
         except (Refused, http.HttpError) as error:
             self.log.debug("earnings: " + str(error))
 
+    def _keep_verdicts(self, gateway):
+        now = clock.unix()
+        if abs(now - self._verdicts_at) < VERDICTS_S:
+            return
+        self._verdicts_at = now
+        try:
+            answer = gateway.call("GET", "/v1/audits/%s?limit=%d" % (self.keys.relay.hex(), verdicts.MOST))
+            self.verdicts = verdicts.checked(answer, self.keys.relay, gateway.key)
+            self.log.change("verdicts", "")
+        except (Refused, http.HttpError, verdicts.Malformed) as error:
+            self.log.change("verdicts", str(error))
+
     def _prove(self, gateway, now):
         """Check the gateway's words on stake and earnings against the chain's own proofs, when they changed."""
         posted = self.earnings.get("posted")
@@ -225,6 +243,7 @@ class Worker:
             "earnings": _short(self.earnings),
             "proved": self.proved,
             "proof_error": self.proof_error,
+            "verdicts": self.verdicts,
             "gateways": [
                 {
                     "url": g.url,

@@ -1,0 +1,255 @@
+"""Covert audits: a buyer's session like any other, whose path happens to lead through the audited relay.
+
+Everything that a relay sees is made by the buyer's own library: circuits and spares by `Steering`, first hops by
+`Guards`, tickets by `Purse`, TCP by the kernel behind a TUN. The session fetches pages from the verifier's own web
+server through the exit, a loop, and is judged by what comes back: the right bytes, in time.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bwclient.circuit import Circuit
+from bwclient.meter import TicketSource
+from bwclient.proxy import Cell, listen
+from bwclient.settings import Settings as ClientSettings
+from bwclient.steer import Chooser, Lost, Steering
+from bwclient.tunnel import Tunnel
+from bwrouter.wire.descriptor import Descriptor
+
+from .habits import Page, header
+from .web import Web
+
+PATH_TRIES = 3  # circuits through the relay before it counts as out of reach
+GIVE_UP_SECONDS = 20.0
+LINGER_SECONDS = 3.0
+OBJECT_SECONDS = 10.0  # for an object, beside its bytes at LEAST_KBPS
+LEAST_KBPS = 256
+FORGIVEN = 10  # a share 1/FORGIVEN that does not arrive is the internet's
+
+
+class NoPath(RuntimeError):
+    """No circuit can lead through the relay unseen; the text says why."""
+
+
+@dataclass
+class Delivery:
+    """What came of a session. `blamed`: the relay itself let circuits down; `known`: whether it says anything."""
+
+    relay: bytes
+    wanted: int = 0
+    right: int = 0
+    wrong: int = 0
+    late: int = 0
+    seconds: float = 0.0
+    kbps: int = 0  # of the fastest object
+    rtt_ms: int = 0
+    blamed: int = 0
+    known: bool = False
+    why: str = ""
+    path: list[str] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """Of the bytes that were asked for, what arrived right and in time."""
+        return self.right / self.wanted if self.wanted else 0.0
+
+
+class Through(Chooser):
+    """Paths as `relays` chooses them, the audited relay in the place of an inner hop."""
+
+    def __init__(self, relays: Chooser, target: Descriptor) -> None:
+        self.relays, self.target = relays, target
+        self.blamed = self.chosen = 0
+        self.stop = False
+
+    def choose(self, last: bytes | None = None, apart: frozenset[bytes] = frozenset()) -> list[Descriptor]:
+        """The first paths lead through the relay; the spare and what follows are anybody's. Raises NoPath."""
+        base = self.relays.choose(last, apart)
+        if apart or self.stop:
+            return base
+        self.chosen += 1
+        for _ in range(20):
+            if base[-1].relay != self.target.relay and len(base) >= 2:
+                break
+            base = self.relays.choose(last, apart)
+        else:
+            raise NoPath("it is the only exit: nothing could come back")
+        if self.target.relay in (d.relay for d in base[1:]):
+            return base
+        if base[0].relay == self.target.relay:  # the first hop sees our address
+            if len(base) == 2:
+                raise NoPath("too few relays to put another one before it")
+            return [base[1], self.target, *base[2:]]
+        return [base[0], self.target, *base[2:]] if len(base) > 2 else [base[0], self.target, base[1]]
+
+    def blame(self, relay: bytes) -> None:
+        """A hop let us down."""
+        if relay == self.target.relay:
+            self.blamed += 1
+            self.stop = self.blamed >= PATH_TRIES
+        else:
+            self.relays.blame(relay)
+
+    def learn(self, c: Circuit) -> None:
+        """Round trips."""
+        self.relays.learn(c)
+
+    def hurry(self) -> None:
+        """The directory may be out of date."""
+        self.relays.hurry()
+
+
+class Fetcher(threading.Thread):
+    """Fetches pages over SOCKS5, one object after the other, as a browser behind `bw proxy` would."""
+
+    def __init__(self, socks: int, url: str, web: Web, pages: Sequence[Page], d: Delivery) -> None:
+        super().__init__(name="fetch", daemon=True)
+        self.socks, self.web, self.pages, self.d = socks, web, pages, d
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        self.host, self.port = host, int(port)
+        self.ended = False
+
+    def run(self) -> None:
+        for page in self.pages:
+            if not self.ended:
+                self._page(page)
+                time.sleep(page.pause)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        c = http.client.HTTPConnection(self.host, self.port, timeout=OBJECT_SECONDS)
+        s = socket.create_connection(("127.0.0.1", self.socks), OBJECT_SECONDS)
+        s.sendall(b"\5\1\0")
+        s.recv(2)
+        s.sendall(b"\5\1\0\1" + socket.inet_aton(self.host) + struct.pack(">H", self.port))
+        if len(answer := s.recv(10)) < 2 or answer[1]:
+            s.close()
+            raise OSError("the connection was refused")
+        c.sock = s
+        return c
+
+    def _page(self, page: Page) -> None:
+        left = list(page.sizes)
+        try:
+            c = self._connect()
+            try:
+                while left and not self.ended:
+                    self._object(c, left[0])
+                    left.pop(0)
+            finally:
+                c.close()
+        except (OSError, http.client.HTTPException) as e:
+            self.d.why = f"{type(e).__name__}: {e}"
+
+    def _object(self, c: http.client.HTTPConnection, size: int) -> None:
+        path = self.web.page(size)
+        began = time.monotonic()
+        c.request("GET", path, headers=header())
+        body = c.getresponse().read()
+        seconds = time.monotonic() - began
+        if self.ended:
+            return  # it came another way
+        if body != self.web.content(path[1:]):
+            self.d.wrong += size
+        elif seconds > OBJECT_SECONDS + size * 8 / LEAST_KBPS / 1000:
+            self.d.late += size
+        else:
+            self.d.right += size
+            self.d.kbps = max(self.d.kbps, int(size * 8 / max(seconds, 1e-3) / 1000))
+
+
+class Covert:
+    """The machine of covert audits: make it before any thread is started (it forks), use it for any number."""
+
+    def __init__(self, settings: ClientSettings, web: Web | None = None) -> None:
+        socks = listen(0)
+        self.port = int(socks.getsockname()[1])
+        self.cell = Cell(settings, socks, None)
+        socks.close()
+        self.web = web
+        self.tunnel: Tunnel | None = None
+
+    def audit(
+        self, target: Descriptor, relays: Chooser, source: TicketSource, url: str, pages: Sequence[Page],
+        linger: float = 0.0, stopped: Callable[[], bool] = lambda: False,
+    ) -> Delivery:  # fmt: skip
+        """One session through `target`. Never raises for what relays do; `known` is false where it says nothing."""
+        assert self.web is not None
+        d = Delivery(target.relay)
+        through = Through(relays, target)
+        if self.tunnel is None:
+            self.tunnel = Tunnel(source)
+        tunnel = self.tunnel
+        tunnel.source = source
+
+        def renewed() -> None:
+            self.cell.readdress(tunnel.inner_v4, tunnel.inner_v6)
+
+        steering = Steering(tunnel, through, lambda state, reason: None, renewed, give_up=GIVE_UP_SECONDS)
+        began = time.monotonic()
+        try:
+            steering.begin(lambda: stopped() or through.stop)
+            c = tunnel.circuit
+            if through.stop or c is None or not c.resumed:
+                raise Lost("the relay lets no circuit through" if through.stop else "stopped")
+            d.wanted = sum(sum(page.sizes) for page in pages)
+            d.path = [h.descriptor.relay.hex() for h in c.hops]
+            self.cell.carry(tunnel.mtu, tunnel.inner_v4, tunnel.inner_v6)
+            tunnel.attach(os.dup(self.cell.tun))
+            fetcher = Fetcher(self.port, url, self.web, pages, d)
+            held = self._carry(tunnel, steering, fetcher, linger, lambda: stopped() or tunnel.circuit is not c)
+            d.known = (held or through.blamed > 0) and not stopped()
+            d.why = d.why if held else "the circuit broke"
+            rtt = c.health.rtt
+            d.rtt_ms = int(rtt[-1].smooth * 1000) if rtt else 0
+        except (Lost, NoPath, OSError, RuntimeError) as e:
+            d.why = str(e)
+        finally:
+            self._end(tunnel)
+        d.blamed, d.seconds = through.blamed, time.monotonic() - began
+        if through.stop and not d.path:
+            d.known, d.wanted = True, sum(sum(page.sizes) for page in pages)
+        d.known = d.known and (through.stop or target.relay.hex() in d.path[1:])
+        return d
+
+    def _carry(
+        self, tunnel: Tunnel, steering: Steering, fetcher: Fetcher, linger: float, over: Callable[[], bool]
+    ) -> bool:
+        """Until all is fetched; False when it was `over` before: what another circuit brings is not the relay's."""
+        fetcher.start()
+        held = True
+        until = 0.0
+        while not until or time.monotonic() < until:
+            tunnel.step(min(20, steering.timeout_ms))
+            steering.turn()
+            if not until and over():
+                held, fetcher.ended, until = False, True, time.monotonic() + linger
+            elif not until and not fetcher.is_alive():
+                fetcher.ended, until = True, time.monotonic() + linger
+        return held
+
+    def _end(self, tunnel: Tunnel) -> None:
+        """Settle as a client does that is shut down, and forget who we were."""
+        tunnel.endpoints_changed = lambda: None
+        tunnel.hold(True)
+        tunnel.detach()
+        until = time.monotonic() + LINGER_SECONDS
+        while time.monotonic() < until and not all(c.settled or c.error for c in tunnel._circuits.values()):
+            tunnel.step(20)
+        tunnel.move()
+        tunnel.hold(False)
+        if self.web is not None:
+            self.web.forget()
+
+    def close(self) -> None:
+        """End the namespace."""
+        if self.tunnel is not None:
+            self.tunnel.close(patience=0.5)
+        self.cell.close()
