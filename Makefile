@@ -146,6 +146,10 @@ build/bench/libpump.so: bench/relay/pump.c bench/relay/pump.h bench/relay/cell_l
 bench-audit: need-root $(VENV) $(MICROPYTHON) ## error and cost of bandwidth proofs against a kernel's token bucket; needs root
 	@exec $(PYTHON) bench/audit.py
 
+.PHONY: blind-audit
+blind-audit: need-root $(VENV) $(MICROPYTHON) ## can a relay tell covert audits from buyers? CIRCUITS (2000) of both kinds; needs root
+	@exec $(PYTHON) -m bench.blind --circuits $(or $(CIRCUITS),2000) --lanes $(or $(LANES),8)
+
 .PHONY: bench-relay
 bench-relay: need-root $(VENV) $(MICROPYTHON) build/bench/c_relay build/bench/libpump.so ## CPU time and memory of one hop beside Tor, VPNs, C and bare AEAD; needs root
 	@exec $(PYTHON) -m bench.relay

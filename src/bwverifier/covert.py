@@ -120,7 +120,8 @@ class Fetcher(threading.Thread):
     def run(self) -> None:
         for page in self.pages:
             if not self.ended:
-                self._page(page)
+                if page.sizes:
+                    self._page(page)
                 time.sleep(page.pause)
 
     def _connect(self) -> http.client.HTTPConnection:

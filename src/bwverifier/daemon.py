@@ -36,9 +36,11 @@ from .journal import Journal, Record, Root, Task
 from .pool import Pool, post, prefixes
 from .probe import Probe
 from .settings import Settings
+from .simulate import COMMITTEE
 from .web import Web
 
 BURST, LONG, COVERT = "burst", "long", "covert"
+COVERT_CAPACITY = 0.004
 COVERT_SECONDS = 86_400  # so long a covert audit counts
 LAST_SHARE = 4  # no audit begins in the last 1/LAST_SHARE of the time to commit
 RECLAIM_SECONDS = 6 * 3600.0
@@ -195,13 +197,20 @@ class Verifier:
             s = self.duty.standing(relay)
             kind = LONG if s.strikes == 2 or not s.audits else BURST
             kinds = [kind]
-            if self.covert is not None and secrets.randbelow(1000) < self.settings.covert_share * 1000:
+            if self.covert is not None and secrets.randbelow(10**6) < self._covert_chance(relay) * 10**6:
                 kinds.append(COVERT)
             for k in kinds:
                 span = (last - self.time) * self.settings.spread_pct // 100
                 at = self.time + secrets.randbelow(max(1, span))
                 self.journal.plan(Task(epoch=self.epoch, relay=relay, kind=k, at=at, done=False))
             self.say(f"epoch {self.epoch}: on the committee of {relay.hex()[:12]}, {' and '.join(kinds)}")
+
+    def _covert_chance(self, relay: bytes) -> float:
+        """How likely there is a covert audit beside the burst: on a slow line less, for all seats together may use no
+        more than COVERT_CAPACITY of what it carries in an epoch."""
+        carries = self.duty.relay(relay)[0] * 125 * self.duty.audit
+        most = carries * COVERT_CAPACITY / (COMMITTEE * habits.mean_bytes(self.settings.habit))
+        return self.settings.covert_share * min(1.0, most)
 
     def _plan_covert(self, relays: list[Descriptor]) -> None:
         """Covert audits of anybody at any time of the epoch: there is no hour at which it pays to be honest."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from functools import cache
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,20 @@ def session(habit: Habit, rng: random.Random | None = None) -> list[Page]:
     def near(median: float, sigma: float) -> float:
         return median * math.exp(rng.gauss(0.0, sigma))
 
-    pages = []
+    pages = [Page((), min(habit.pause_most, near(habit.pause, habit.pause_sigma)))]  # until somebody wants something
     for _ in range(rng.randint(1, habit.pages)):
         count = max(1, min(60, round(near(habit.objects, 0.6))))
         sizes = tuple(int(min(habit.size_most, max(200, near(habit.size, habit.size_sigma)))) for _ in range(count))
         pages.append(Page(sizes, min(habit.pause_most, near(habit.pause, habit.pause_sigma))))
     return pages
+
+
+@cache
+def mean_bytes(name: str) -> int:
+    """Bytes of a session of this habit, on average."""
+    rng = random.Random(1)
+    total = sum(sum(page.sizes) for _ in range(2000) for page in session(HABITS[name], rng))
+    return total // 2000
 
 
 def header(rng: random.Random | None = None) -> dict[str, str]:

@@ -87,6 +87,7 @@ class RelayProcess:
         self.by_worker: dict[int, dict[str, Any]] = {}
         self.hellos: list[int] = []  # workers that asked for keys
         self.redeemed: dict[str, int] = {}
+        self.opened: dict[str, int] = {}  # units of tickets that it asked about
         self.static, self.obf = os.urandom(32), os.urandom(32)
         self.id, self.secret = sodium.ed25519_keypair(os.urandom(32))
         self.run_dir = scene.folder / f"relay{number}"
@@ -139,6 +140,7 @@ class RelayProcess:
                     self.tuns[worker], worker,
                 )  # fmt: skip
             elif m["t"] == "open" and self.verdict(m) is not None:
+                self.opened[m["id"]] = m["units"]
                 ok = self.verdict(m)
                 self._send({"t": "opened", "id": m["id"], "ok": ok, "units": m["units"], "code": "forged"}, -1, worker)
             elif m["t"] == "meter":
