@@ -70,6 +70,8 @@ class Verifier:
         self.duty = Duty(self.chain, self._contract(), self.journal)
         self._probe: Probe | None = None
         self._planned = -1
+        self._draw_at = 0
+        self._conclude_at = 0.0
         self._reclaim_at = time.monotonic() + RECLAIM_SECONDS
         self._seen: set[bytes] = set()
         self._status = state / "status.json"
@@ -111,7 +113,8 @@ class Verifier:
         """Until `stop`; failures of chain and gateway only delay."""
         self.purse.stock_up()
         bond, since, _ = self.duty.status()
-        self.say(f"{self.chain.address}: bond {bond / 1e18:.0f} BWT, in the draw from epoch {since}")
+        bonded = f"bond {bond / 1e18:.0f} BWT, in the draw from epoch {since}"
+        self.say(f"{self.chain.address}: {bonded if bond else 'no bond, so no duty: `bwverifier join` puts it up'}")
         failures = 0
         while not self.stop:
             try:
@@ -173,6 +176,9 @@ class Verifier:
                 s = self.duty.standing(a.relay)
                 if s.epoch == a.epoch:
                     self.say(f"epoch {a.epoch}: {a.relay.hex()[:12]} judged, {_stands(s.reason, s.kbps, s.strikes)}")
+        if time.monotonic() < self._conclude_at:
+            return
+        self._conclude_at = time.monotonic() + min(60.0, self.duty.audit / 100)
         for d in self.pool.unlisted:
             if self.duty.conclude(d.relay):
                 self.say(f"{d.relay.hex()[:12]}: the dispute is over, concluded")
@@ -182,6 +188,8 @@ class Verifier:
         known = {d.relay: d for d in self.pool.everything()}
         if self._planned != self.epoch:
             self._planned, self._seen = self.epoch, set()
+            # Not all at once: whoever comes second to draw a committee pays gas for nothing.
+            self._draw_at = self.epoch * self.duty.audit + secrets.randbelow(min(30, self.duty.commit_for // 20) + 1)
             self._plan_covert(list(known.values()))
         until = self.epoch * self.duty.audit + self.duty.commit_for
         last = until - self.duty.commit_for // LAST_SHARE
@@ -190,7 +198,9 @@ class Verifier:
                 continue
             if not self.duty.relay(relay)[1]:
                 continue  # not registered (yet)
-            self.duty.prepare(relay)
+            early = self.time < self._draw_at and not self.duty.drawn(relay)
+            if early or not self.duty.prepare(relay):
+                continue  # another time
             self._seen.add(relay)
             if self.duty.place(relay) is None:
                 continue

@@ -125,13 +125,19 @@ class Duty:
         self._once("conclude(bytes32)", relay)
         return True
 
-    def prepare(self, relay: bytes) -> None:
-        """Seed and committee of this epoch, unless somebody has been here before. Raises ChainError."""
+    def prepare(self, relay: bytes) -> bool:
+        """Seed and committee of this epoch, unless somebody has been here before; whether the committee is on chain: a
+        transaction of another's may be on its way still. Raises ChainError."""
         epoch = self.epoch()
         if not self._number("seedOf(uint32)", epoch):
             self._once("setSeed(bytes,bytes)", *self._headers(epoch * self.audit))
         if not self._committee(relay, epoch):
             self._once("assemble(bytes32)", relay)
+        return bool(self._committee(relay, epoch))
+
+    def drawn(self, relay: bytes) -> bool:
+        """Whether the relay's committee of this epoch is on chain."""
+        return bool(self._committee(relay, self.epoch()))
 
     def _once(self, signature: str, *arguments: Any) -> None:
         """Send what somebody else may have sent in the meantime; the caller looks at the state that follows."""
@@ -184,24 +190,34 @@ class Duty:
         return self._number("reportOf(bytes32,uint32,uint256)", a.relay, a.epoch, a.place)
 
     def reveal(self) -> int:
-        """Reveal what is due; how many. What can no longer be revealed is marked as missed."""
-        done = 0
+        """Reveal what is due; how many. What can no longer be revealed is marked as missed. Raises ChainError, but
+        only after all the others have been tried."""
+        done, failed = 0, None
         for a in self.journal.to_reveal():
-            start = a.epoch * self.audit + self.commit_for
-            stored = self._stored(a)
-            if stored & REVEALED:
-                self.journal.mark(a, "revealed")
-            elif not stored and self.now() < start:
-                # Written down, but not sent before a crash: the same commitment again.
-                self.commit(a.relay, int(a.report, 16), a.evidence)
-            elif self.now() >= start + self.reveal_for or self.epoch() != a.epoch:
-                self.journal.mark(a, "missed")
-            elif stored and self.now() >= start:
-                arguments = (a.relay, a.place, int(a.report, 16), a.salt)
-                self.chain.send(self.contract, "reveal(bytes32,uint256,uint256,bytes32)", *arguments)
-                self.journal.mark(a, "revealed")
-                done += 1
+            try:
+                done += self._reveal(a)
+            except ChainError as e:
+                failed = failed or e
+        if failed is not None:
+            raise failed
         return done
+
+    def _reveal(self, a: Audit) -> int:
+        start = a.epoch * self.audit + self.commit_for
+        stored = self._stored(a)
+        if stored & REVEALED:
+            self.journal.mark(a, "revealed")
+        elif not stored and self.now() < start:
+            # Written down, but not sent before a crash: the same commitment again.
+            self.commit(a.relay, int(a.report, 16), a.evidence)
+        elif self.now() >= start + self.reveal_for or self.epoch() != a.epoch:
+            self.journal.mark(a, "missed")
+        elif stored and self.now() >= start:
+            arguments = (a.relay, a.place, int(a.report, 16), a.salt)
+            self.chain.send(self.contract, "reveal(bytes32,uint256,uint256,bytes32)", *arguments)
+            self.journal.mark(a, "revealed")
+            return 1
+        return 0
 
     def verdict(self, relay: bytes, epoch: int) -> bool:
         """Ask for the verdict of an epoch whose reveals are over, unless somebody has; whether it stands."""
