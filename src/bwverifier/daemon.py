@@ -34,7 +34,7 @@ from .covert import LINGER_SECONDS, Covert, Delivery
 from .duty import SUSPENDED, Duty, pack
 from .journal import Journal, Record, Root, Task
 from .pool import Pool, post, prefixes
-from .probe import Probe
+from .probe import Probe, Stopped
 from .settings import Settings
 from .simulate import COMMITTEE
 from .web import Web
@@ -244,7 +244,8 @@ class Verifier:
             self._covertly(d)
         else:
             self._prove(d, task.kind)
-        self.journal.finish(task)
+        if not self.stop:
+            self.journal.finish(task)
 
     def _covertly(self, target: Descriptor) -> None:
         assert self.covert is not None
@@ -265,12 +266,16 @@ class Verifier:
             return
         if self._probe is None:
             self._probe = Probe(_Small(self.purse))
+            self._probe.stopped = lambda: self.stop
         auditor = Auditor(self._probe, self.settings.hops, self.settings.tries, lambda: self.stop)
         ms = self.settings.long_ms if kind == LONG else self.settings.burst_ms
-        relays = self.pool.listed
-        report = auditor.audit(target, relays, self.pool.audited, claim, ms, self._covert_results(target.relay))
-        if self.stop:
+        covert = self._covert_results(target.relay)
+        try:
+            report = auditor.audit(target, self.pool.listed, self.pool.audited, claim, ms, covert)
+        except Stopped:
             return  # what was broken off accuses nobody
+        if self.stop:
+            return
         if report is None:
             self.say(f"{target.relay.hex()[:12]}: nothing could be measured, nothing is reported")
             return

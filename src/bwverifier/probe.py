@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bwclient.circuit import Circuit, CircuitError
@@ -55,6 +56,10 @@ class Measurement:
 GOOD, SLOW, UNREACHABLE, BUSY, CORRUPT = range(5)
 
 
+class Stopped(RuntimeError):
+    """A measurement was broken off."""
+
+
 class Probe(Tunnel):
     """A tunnel whose circuit asks one hop for a proof."""
 
@@ -70,6 +75,8 @@ class Probe(Tunnel):
         self._from = b""  # the first hop's sockaddr
         self.elsewhere = 0
         self._used = False
+        self.stopped: Callable[[], bool] = lambda: False
+        """Asked again and again while a measurement lasts."""
 
     def _receive(self) -> None:
         """While a burst runs, note only what came when: opening it takes longer than a fast line takes to send it.
@@ -119,7 +126,7 @@ class Probe(Tunnel):
 
         `expect_kbps` sets what is paid ahead.
         Never raises for a relay's fault: `reason` says UNREACHABLE, BUSY or CORRUPT. The circuit is ended. Raises
-        NoTicket when there is no money to measure with.
+        NoTicket when there is no money to measure with, Stopped.
         """
         m = Measurement(path[target].relay, os.urandom(32), path=[d.relay.hex() for d in path], place=target)
         c: Circuit | None = None
@@ -224,8 +231,9 @@ class Probe(Tunnel):
         self.step(5)
         self._check(c)
 
-    @staticmethod
-    def _check(c: Circuit) -> None:
+    def _check(self, c: Circuit) -> None:
+        if self.stopped():
+            raise Stopped
         if c.error is not None:
             raise c.error
         if c.starved:

@@ -138,15 +138,15 @@ function showCharts(r, fresh) {
 
 function showAudits(audits) {
   $('audits').replaceChildren(...audits.slice(0, 20).map((a) => row([
-    [a.epoch], [routerCell(a.relay), 'id'], verdict(a), [a.kbps ? rate(a.kbps) : '–'], [`${a.votes} of ${a.reveals}`],
-    [STANDINGS[a.strikes] || a.strikes, ['active', 'posted', 'suspended'][a.strikes]],
+    [a.epoch], [routerCell(a.relay), 'id'], verdict(a), [a.kbps ? rate(a.kbps) : '–'], [rate(a.claimed_kbps)],
+    [`${a.votes} of ${a.reveals}`], [STANDINGS[a.strikes] || a.strikes, ['active', 'posted', 'suspended'][a.strikes]],
   ])));
 }
 
 function showOwnAudits(audits) {
   $('router-audits').hidden = !audits.length;
   $('own-audits').replaceChildren(...audits.map((a) => row([
-    [a.epoch], verdict(a), [a.kbps ? rate(a.kbps) : '–'], [a.latency_ms === null ? '–' : `${a.latency_ms} ms`],
+    [a.epoch], verdict(a), [a.kbps ? rate(a.kbps) : '–'], [rate(a.claimed_kbps)], [a.latency_ms === null ? '–' : `${a.latency_ms} ms`],
     [a.loss_bps === null ? '–' : `${(a.loss_bps / 100).toFixed(2)} %`], [`${a.votes} of ${a.reveals}`],
   ])));
 }
