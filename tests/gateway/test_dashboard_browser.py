@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from bwrouter.agent import verdicts
 from tests.gateway.audits import WINDOWS, Auditors
 from tests.gateway.rig import LAB_WINDOWS, ROOT, TOKEN, Relay, Rig
 
@@ -37,7 +38,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, list[R
         rig.until(lambda: int(relays[0].earnings()["balance_wei"]), 60, "claim")
         for amount in (4000, 9000):
             wallet.swap(1, amount * TOKEN, 1000)
-        auditors = Auditors(rig)
+        rig.auditors = auditors = Auditors(rig)
         auditors.audit(relays[0].id, [(40_100, 0)] * 4)
         auditors.audit(relays[1].id, [(6_000, 1), (5_900, 1), (6_100, 1), (6_050, 1)])
         auditors.audit(relays[2].id, [(940_000, 0), (0, 2), (100, 1), (0, 4)])
@@ -161,3 +162,23 @@ def test_search_regions_and_errors(pool: tuple[Rig, list[Relay]], browser: Brows
     page.wait_for_selector("#price canvas")
     assert not errors, errors
     page.close()
+
+
+def test_suspended_relays_are_for_verifiers_only(pool: tuple[Rig, list[Relay]]) -> None:
+    """Buyers are not told of one, verifiers are, and it may publish on; its verdicts are signed."""
+    rig, relays = pool
+    relay = relays[1]
+    rig.auditors.audit(relay.id, [(6_000, 1)] * 4)
+    rig.until(lambda: rig.get(f"/v1/stake/{relay.id.hex()}")["state"] == "suspended", 30, "the suspension")
+    rig.until(lambda: len(rig.get("/v1/directory/unlisted")["descriptors"]) == 1, 30, "unlisted")
+    answer = relay.post("/v1/descriptors", {"descriptor": relay.descriptor(ahead=90_000, v4=bytes((198, 18, 1, 11))).hex()})
+    assert rig.get("/v1/directory/unlisted")["descriptors"] == [answer["descriptor"]]
+    assert answer["descriptor"] not in rig.get("/v1/directory")["descriptors"]
+    newest, older = rig.get(f"/v1/audits/{relay.id.hex()}")["audits"]
+    assert (newest["strikes"], newest["reason"], newest["claimed_kbps"]) == (2, "slow", 12_000)
+    assert newest["time"] > older["time"]
+    assert rig.get(f"/v1/audits/{relay.id.hex()}?limit=1")["audits"] == [newest]
+    gateway = rig.get("/v1/info")["gateway_key"]
+    assert verdicts.checked({"audits": [newest, older]}, relay.id, gateway)[1]["kbps"] == 6_000
+    with pytest.raises(verdicts.Malformed):
+        verdicts.checked({"audits": [newest | {"kbps": 12_000}]}, relay.id, gateway)
