@@ -105,17 +105,26 @@ class Room:
 
 
 def browse(port: int, pages: list[Page]) -> None:
-    """curl, a process for each page, as a browser behind the proxy."""
+    """curl behind the proxy, a process for each page. It is started before the pause, as a browser is, and asks when
+    its orders end: the time that a program takes to start is nobody's habit."""
+    pause = 0.0
     for page in pages:
         if page.sizes:
-            argv = ["curl", "--silent", "--socks5", f"127.0.0.1:{port}", "--disable"]
-            for i, size in enumerate(page.sizes):
-                argv += ["--next"] * (i > 0) + ["--silent", "--socks5", f"127.0.0.1:{port}"] * (i > 0)
-                for name, value in header().items():
-                    argv += ["-H", f"{name}: {value}"]
-                argv += ["-o", "/dev/null", f"http://{WEB_IP}:{SITE_PORT}/{size}/{'x' * random.randint(1, 30)}"]
-            subprocess.run(argv, check=True, timeout=60)
-        time.sleep(page.pause)
+            curl = subprocess.Popen(["curl", "--disable", "--silent", "-K", "-"], stdin=subprocess.PIPE, text=True)
+            time.sleep(pause)
+            curl.communicate("next\n".join(_orders(port, size) for size in page.sizes), timeout=60)
+            if curl.returncode:
+                raise RuntimeError(f"curl ended with {curl.returncode}")
+            pause = 0.0
+        pause += page.pause
+    time.sleep(pause)
+
+
+def _orders(port: int, size: int) -> str:
+    url = f"http://{WEB_IP}:{SITE_PORT}/{size}/{'x' * random.randint(1, 30)}"
+    lines = ["silent", f'socks5 = "127.0.0.1:{port}"', 'output = "/dev/null"', f'url = "{url}"']
+    lines += [f'header = "{name}: {value}"' for name, value in header().items()]
+    return "\n".join(lines) + "\n"
 
 
 def customer(scene: Scene, machine: Covert, target: Descriptor, pages: list[Page], linger: float) -> bool:

@@ -81,11 +81,12 @@ def gain(routers: int, sigma: float, seed: int) -> str:
 
 
 def committee(routers: int, sigma: float, seed: int) -> str:
-    """How large a committee must be where 30 % of the seats lie."""
+    """How large a committee must be where 30 % of the seats lie: 20 % over and caught in ten epochs; honest, accused by
+    the liars, and suspended at any time in fifty; what is credited to it."""
     sizes = list(range(4, 25, 2))
     over, honest = Profile("", rate=1 / 1.2), Profile("", accused=True)
-    found = Line("over by 20 %: in 10", [])
-    wronged = Line("honest: ever in 50", [])
+    found = Line("20 % over: caught", [])
+    wronged = Line("honest: suspended", [])
     starved = Line("honest: credited", [])
     for n in sizes:
         found.points.append((float(n), run(over, routers, 10, 0.3, sigma, seed, n).suspended_in_10))
