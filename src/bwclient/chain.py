@@ -42,7 +42,11 @@ def _types(signature: str) -> list[str]:
 class Chain:
     """One endpoint and the buyer's key."""
 
-    def __init__(self, url: str, key: bytes, timeout: float = 20.0) -> None:
+    def __init__(self, url: str, key: bytes, timeout: float = 20.0, alone: bool = False) -> None:
+        """`alone`: nobody else sends with this key, and each transaction is waited for. Nonces then follow from what is
+        mined: a node that counts a transaction as pending while it is being mined names one too high, and what is sent
+        with that waits for ever."""
+        self._counted = "latest" if alone else "pending"
         self.url = url
         self.account: LocalAccount = Account.from_key(key)
         self.address: str = self.account.address
@@ -86,7 +90,7 @@ class Chain:
     def send_many(self, calls: Sequence[tuple[str, str, Sequence[Any]]], wait: float = 60.0) -> list[str]:
         """Transactions that don't depend on each other, all sent before the first is mined; their hashes."""
         base = int(self.rpc("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
-        nonce = int(self.rpc("eth_getTransactionCount", self.address, "pending"), 16)
+        nonce = int(self.rpc("eth_getTransactionCount", self.address, self._counted), 16)
         fixed = {
             "type": 2,
             "chainId": self.chain_id(),

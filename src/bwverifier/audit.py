@@ -54,13 +54,9 @@ class Seen:
 
 
 def entries(target: Descriptor, relays: Sequence[Descriptor], audited: Callable[[bytes], int]) -> list[Descriptor]:
-    """Relays through which the target's whole claim can be seen: audited, or unaudited and claiming, WIDE times it."""
-    found = []
-    for d in relays:
-        rate = audited(d.relay) or d.rate
-        if d.relay != target.relay and min(rate, d.rate) >= WIDE * target.rate:
-            found.append(d)
-    return found
+    """Relays through which the target's whole claim can be seen: audited at WIDE times it. A claim alone is no rate."""
+    wide = [d for d in relays if min(audited(d.relay), d.rate) >= WIDE * target.rate]
+    return [d for d in wide if d.relay != target.relay]
 
 
 def pick(among: Sequence[Descriptor], count: int, but: Sequence[Descriptor] = ()) -> list[Descriptor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import signal
 import threading
@@ -46,7 +47,7 @@ def _duty(s: settings.Settings) -> tuple[Duty, dict[str, Any]]:
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         contracts: dict[str, Any] = OWN.session().get(s.gateway.url + "/v1/info", timeout=10).json()["contracts"]
-        chain = Chain(s.rpc_url, load_key(s.wallet_key_file, s.passphrase_file))
+        chain = Chain(s.rpc_url, load_key(s.wallet_key_file, s.passphrase_file), alone=True)
         return Duty(chain, contracts["proof"], Journal(state / "journal.sqlite")), contracts
     except (requests.RequestException, ValueError, KeyError) as e:
         raise Fail(f"gateway {s.gateway.url}: {e}") from e
@@ -74,6 +75,7 @@ def run(config: Config = CONFIG, as_json: Json = False) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    faulthandler.register(signal.SIGUSR1)  # where every thread is, on stderr
     try:
         if live_display:
             with Live(console=out, auto_refresh=False, screen=True) as live:

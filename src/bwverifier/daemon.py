@@ -19,7 +19,6 @@ import requests
 
 from bwclient.chain import Chain, ChainError
 from bwclient.directory import DirectoryError
-from bwclient.files import write_json
 from bwclient.meter import NoTicket
 from bwclient.path import PathError
 from bwclient.purse import Purse
@@ -64,7 +63,7 @@ class Verifier:
         if self.covert is not None:
             self.covert.web = Web(settings.covert_listen)
         self.journal = Journal(state / "journal.sqlite")
-        self.chain = Chain(settings.rpc_url, load_key(settings.wallet_key_file, settings.passphrase_file))
+        self.chain = Chain(settings.rpc_url, load_key(settings.wallet_key_file, settings.passphrase_file), alone=True)
         self.pool = Pool(settings)
         self.purse = Purse(settings.client())
         self.duty = Duty(self.chain, self._contract(), self.journal)
@@ -105,7 +104,9 @@ class Verifier:
 
     def _do(self, what: str) -> None:
         self.now_doing = what
-        write_json(self._status, self.status(), 0o644)
+        tmp = self._status.with_suffix(".tmp")  # replaced whole, but not synced: it is for looking at
+        tmp.write_text(json.dumps(self.status()))
+        tmp.replace(self._status)
 
     # -- the loop --------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from bwverifier.duty import BOND, Duty
 from bwverifier.journal import Journal
 from tests.lab import chain, net, proc
 from tests.lab.net import Line, inside
-from tests.lab.pool import GATEWAY_PORT, REGION, RPC_PORT, Pool, fresh_folder, write_json
+from tests.lab.pool import GATEWAY_PORT, REGION, RPC_PORT, Pool, Refused, fresh_folder, write_json
 from tests.lab.proc import RUN, Process
 from tests.lab.run import only_one
 
@@ -160,6 +161,18 @@ class AuditedPool(Pool):
 
     def epoch_ends(self, number: int, relays: list[bytes]) -> None:
         """An epoch that has begun: as `epoch`."""
+        try:
+            self._follow(number, relays)
+        except Refused:
+            for _, _, process in self.verifiers:
+                if process and process.alive():
+                    process.popen.send_signal(signal.SIGUSR1)
+            time.sleep(1)
+            for folder, _, process in self.verifiers:
+                print(folder.name, process.tail(40) if process else "", flush=True)
+            raise
+
+    def _follow(self, number: int, relays: list[bytes]) -> None:
         for what, test, then in (
             ("commitments", lambda n: n != 0, number * AUDIT + COMMIT + 1),
             ("reveals", lambda n: n >> 255 == 1, number * AUDIT + COMMIT + REVEAL + 1),

@@ -44,7 +44,7 @@ class Script:
 def audit(answer: Callable[[list[Descriptor], int], dict[str, Any]], covert: list[Seen] | None = None) -> Any:
     script = Script(answer)
     auditor = Auditor(script, 3, 3)
-    report = auditor.audit(TARGET, [TARGET, *OTHERS], lambda id: 0, CLAIM, 300, covert or [])
+    report = auditor.audit(TARGET, [TARGET, *OTHERS], lambda id: 100_000, CLAIM, 300, covert or [])
     return report, script.paths
 
 
@@ -73,9 +73,10 @@ def test_a_slow_entry_accuses_nobody():
     slow = OTHERS[0].relay
     report, paths = audit(lambda path, place: {"reason": GOOD, "kbps": 9000 if path[0].relay == slow else CLAIM})
     assert report.reason == GOOD
-    narrow = [relay(7, CLAIM), TARGET]
-    assert entries(TARGET, narrow, lambda id: 0) == []
-    assert entries(TARGET, [relay(8)], lambda id: CLAIM) == []  # claims enough, but was audited at less
+    assert entries(TARGET, [relay(7, CLAIM), TARGET], lambda id: 100_000) == []
+    wide = relay(8)
+    assert entries(TARGET, [wide], lambda id: CLAIM) == []  # claims enough, but was audited at less
+    assert entries(TARGET, [wide], lambda id: 0) == [] and entries(TARGET, [wide], lambda id: 90_000) == [wide]
 
 
 def test_other_hops_failures_say_nothing():

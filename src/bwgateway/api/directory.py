@@ -61,7 +61,7 @@ async def _check(gateway: Gateway, descriptor: descriptors.Descriptor) -> None:
     if not 0 < ahead <= most:
         raise Problem(422, "expiry", f"descriptor: expires in {ahead} s, must be in 1..{most} s", "descriptor")
     stake = await gateway.chain.stake(descriptor.relay)
-    if stake is None or stake.state not in ("active", "suspended"):
+    if stake is None or not stake.reachable:
         raise Problem(403, "unregistered", "relay: is not registered and staked on the chain", "relay")
     if stake.region != descriptor.region:
         raise Problem(

@@ -98,7 +98,7 @@ async def open_tickets(body: bodies.Open, request: Request) -> JSONResponse:
     gateway.limits.by_identity(authentic.signer)
     _check_batch(gateway, "tickets", len(body.tickets))
     stake = await gateway.chain.stake(authentic.signer)
-    if stake is None or not stake.active:
+    if stake is None or not stake.reachable:
         raise Problem(403, "unregistered", "relay: is not registered and staked on the chain", "relay")
     openings = [
         tickets.Opening(bytes.fromhex(t.key), bytes.fromhex(t.anchor), bytes.fromhex(t.output), t.units)

@@ -30,6 +30,11 @@ class Stake:
         """Registered, staked and neither suspended nor leaving."""
         return self.state == "active"
 
+    @property
+    def reachable(self) -> bool:
+        """Active, or suspended: verifiers come to judge it, over circuits that are paid as all are."""
+        return self.state in ("active", "suspended")
+
 
 @dataclass(frozen=True)
 class Standing:
