@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from bwclient.circuit import Circuit
 from bwclient.meter import TicketSource
+from bwclient.path import PathError
 from bwclient.proxy import Cell, listen
 from bwclient.settings import Settings as ClientSettings
 from bwclient.steer import Chooser, Lost, Steering
@@ -71,8 +72,13 @@ class Through(Chooser):
         self.stop = False
 
     def choose(self, last: bytes | None = None, apart: frozenset[bytes] = frozenset()) -> list[Descriptor]:
-        """The first paths lead through the relay; the spare and what follows are anybody's. Raises NoPath."""
-        base = self.relays.choose(last, apart)
+        """The first paths lead through the relay; spares and what follows are anybody's. Raises NoPath, PathError."""
+        try:
+            base = self.relays.choose(last, apart)
+        except PathError as e:
+            if self.chosen:
+                raise
+            raise NoPath(str(e)) from e
         if apart or self.stop:
             return base
         self.chosen += 1

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,15 +106,18 @@ class AuditedPool(Pool):
             }  # fmt: skip
             write_json(folder / "verifier.json", config)
             self.verifiers.append((folder, self._duty(own, proof, folder), None))
-        with inside(self.gateway.ns):
-            for _, duty, _ in self.verifiers[1:]:
-                duty.join(bwt)
+        with ThreadPoolExecutor(count) as threads:
+            list(threads.map(lambda v: self._join(v[1], bwt), self.verifiers[1:]))
         told = self.command(0, "join", "--json")  # the first by the command
         assert told["bond_wei"] == str(BOND)
 
     def _duty(self, key: bytes, proof: str, folder: Path) -> Duty:
         with inside(self.gateway.ns):
             return Duty(Chain(self.chain.url, key), proof, Journal(folder / "spectator.sqlite"))
+
+    def _join(self, duty: Duty, bwt: str) -> None:
+        with inside(self.gateway.ns):
+            duty.join(bwt)
 
     def command(self, which: int, *words: str) -> Any:
         """`bwverifier ... --json` of a verifier, in its namespace."""

@@ -91,7 +91,6 @@ def test_claims_are_judged_suspended_acquitted_and_slashed() -> None:
         assert pool.staked(ids["r1"]) == (CLAIM, ACTIVE)
         assert pool.staked(ids["r2"])[1] == SUSPENDED
         pool.wait("listed again", lambda: len(pool.ask("/v1/directory")["descriptors"]) == 3, 20)
-        seen_by_owner(pool)
 
         # The dispute is over: whoever comes first concludes it, the claim falls to what was measured.
         before = stake(pool, ids["r2"])
@@ -106,6 +105,7 @@ def test_claims_are_judged_suspended_acquitted_and_slashed() -> None:
                   for m in a["measurements"] if m["kind"] == "covert"]  # fmt: skip
         print(json.dumps(covert))
         assert any("bytes arrived" in m["why"] for m in covert)
+        seen_by_owner(pool)
 
 
 def stake(pool: AuditedPool, relay: bytes) -> int:

@@ -143,6 +143,8 @@ def test_covert_paths_hide_the_verifier_from_the_relay():
         assert path[1].relay == exits[0].relay and path[2].relay == exits[1].relay
     with pytest.raises(NoPath):
         Through(Base([*OTHERS, exits[0]]), exits[0]).choose()
+    with pytest.raises(NoPath, match="no exit"):
+        Through(Base([TARGET, *OTHERS]), TARGET).choose()  # at once: nothing is waited for
 
 
 def test_blame_ends_a_session_only_when_it_is_the_relays():
