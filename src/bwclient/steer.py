@@ -14,7 +14,7 @@ from bwrouter.wire.descriptor import Descriptor
 
 from .circuit import Circuit, CircuitError
 from .path import PathError
-from .tunnel import Tunnel
+from .tunnel import STEP_TRIES, Tunnel
 
 IDLE_SECONDS = 5.0  # between questions on an idle circuit
 SPARE_SECONDS = 1.0  # and on the spare
@@ -26,6 +26,8 @@ DELAY_BAD = 0.15  # seconds over the spare's round trip, and twice it
 BAD_SECONDS = 3.0  # how long it must be bad
 CALM_SECONDS = 20.0  # between two moves that are no emergency
 SPARE_LIFE = 1200.0
+IMPROVE_SECONDS = 5.0  # between looks for a better spare, while the one at hand shares a hop with the path
+HURRY_LEAST = 0.25  # seconds for one hop's handshake before it is tried again, while packets wait
 
 Job = Generator[None, None, None]
 
@@ -35,6 +37,7 @@ class Chooser(Protocol):
 
     def choose(self, last: bytes | None = None, apart: frozenset[bytes] = frozenset()) -> list[Descriptor]: ...
     def blame(self, relay: bytes) -> None: ...
+    def suspect(self, relay: bytes) -> None: ...
     def learn(self, c: Circuit) -> None: ...
     def hurry(self) -> None: ...
 
@@ -94,7 +97,7 @@ class Steering:
         if self._job_is == "path":
             return
         self._watch_spare(now)
-        if self.want_spare and self.spare is None and self._job is None and now >= self._spare_at:
+        if self.want_spare and self._job is None and now >= self._spare_at and not self._apart(c):
             self._start("spare", self._get_spare(c))
         self._measure(c, now)
 
@@ -131,9 +134,13 @@ class Steering:
         last = c.hops[-1].descriptor.relay
         if hop < len(c.hops) - 1:
             self.relays.blame(c.hops[hop].descriptor.relay)
+            for behind in c.hops[hop + 1 : -1]:
+                self.relays.suspect(behind.descriptor.relay)
         self.tunnel.hold(True)
-        if self._job_is == "spare" and self.spare is None and self._job is not None:
-            self._job_is = "path"  # it is on its way already
+        on_its_way = self._job_is == "spare" and self.spare is None and self._job is not None
+        if on_its_way and not any(d.relay in _inner(c) for d in self._building[:-1]):
+            assert self._job is not None
+            self._job_is = "path"
             self._job = self._then_resume(self._job)
             return
         self._drop_job()
@@ -178,7 +185,7 @@ class Steering:
     def _arrived(self) -> None:
         if self._mourned is not None:
             self.gaps_ms.append((time.monotonic() - self._lost_at) * 1000)
-        self._mourned, self._lost_at, self._bad_since = None, 0.0, 0.0
+        self._mourned, self._lost_at, self._bad_since, self._spare_at = None, 0.0, 0.0, 0.0
         self.tunnel.hold(False)
         if self._begun:  # of the first path the caller tells, once packets go through it
             self.say("up", "")
@@ -206,10 +213,22 @@ class Steering:
         return self._building
 
     def _get_spare(self, c: Circuit) -> Job:
-        """A second circuit to the same exit, apart from the first one where there are relays enough."""
-        apart = frozenset(h.descriptor.relay for h in c.hops[:-1])
-        self.spare = yield from self.tunnel.opening(self._path(c.hops[-1].descriptor.relay, apart), warm=True)
-        self.spare.data_at = 0.0
+        """A second circuit to the same exit, apart from the first one where there are relays enough; it replaces one
+        that is not."""
+        inner = _inner(c)
+        self._spare_at = time.monotonic() + IMPROVE_SECONDS
+        path = self._path(c.hops[-1].descriptor.relay, inner)
+        if self.spare is not None and any(d.relay in inner for d in path[:-1]):
+            return  # no better than the one at hand
+        spare = yield from self.tunnel.opening(path, warm=True)
+        spare.data_at = 0.0
+        worse, self.spare = self.spare, spare
+        if worse is not None:
+            self.tunnel.end(worse)
+
+    def _apart(self, c: Circuit) -> bool:
+        """Whether there is a spare that shares no inner hop with the path."""
+        return self.spare is not None and not _inner(self.spare) & _inner(c)
 
     def _then_resume(self, job: Iterator[None]) -> Job:
         yield from job
@@ -241,8 +260,9 @@ class Steering:
         while time.monotonic() < until:
             yield
         before, old = (self.tunnel.inner_v4, self.tunnel.inner_v6), self.tunnel.circuit
-        path = self._path(exit)
-        yield from self.tunnel.building(path)
+        dead = self._mourned
+        path = self._path(exit, _inner(dead) if dead is not None else frozenset())
+        yield from self.tunnel.building(path, _hurry(dead) if dead is not None else STEP_TRIES)
         # Two exits may well give the same inner addresses.
         other = old is not None and old.hops[-1].descriptor.relay != path[-1].relay
         if before[0] and (other or before != (self.tunnel.inner_v4, self.tunnel.inner_v6)):
@@ -321,3 +341,14 @@ class Steering:
 
     def _tell_endpoints(self) -> None:
         self.endpoints(self.tunnel.endpoints())
+
+
+def _hurry(dead: Circuit) -> tuple[float, ...]:
+    """Seconds for one hop's handshake, while packets wait: by the round trip of the path that died."""
+    least = max(HURRY_LEAST, 2 * dead.health.whole.smooth)
+    return (least, 1.5 * least, 2 * least)
+
+
+def _inner(c: Circuit) -> frozenset[bytes]:
+    """Relays of a circuit before its exit."""
+    return frozenset(h.descriptor.relay for h in c.hops[:-1])

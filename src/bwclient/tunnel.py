@@ -22,7 +22,7 @@ from .circuit import Circuit, CircuitError, SlotView
 from .meter import MeterError, NoTicket, TicketSource
 
 _BATCH = 64
-_STEP_TIMEOUTS = (1.0, 1.5, 1.5)  # seconds for one hop's handshake before it is tried again
+STEP_TRIES = (1.0, 1.5, 1.5)  # seconds for one hop's handshake before it is tried again
 _SO_MARK = 36
 _INNER_MTU_LEAST = 1280  # IPv6 has no smaller one
 _RETIRE_SECONDS = 5.0  # an old circuit's late packets and last payments
@@ -96,22 +96,24 @@ class Tunnel:
         """
         self._drive(self.building(path))
 
-    def building(self, path: list[Descriptor]) -> Iterator[None]:
+    def building(self, path: list[Descriptor], tries: Sequence[float] = STEP_TRIES) -> Iterator[None]:
         """`build` in steps: advance it after each `step` until it is exhausted."""
         start = time.monotonic()
-        c = yield from self.opening(path)
+        c = yield from self.opening(path, tries=tries)
         yield from self.resuming(c)
         self.setup_ms = (time.monotonic() - start) * 1000
 
-    def opening(self, path: list[Descriptor], warm: bool = False) -> Generator[None, None, Circuit]:
+    def opening(
+        self, path: list[Descriptor], warm: bool = False, tries: Sequence[float] = STEP_TRIES
+    ) -> Generator[None, None, Circuit]:
         """A circuit with all its hops ready and paid, which carries nothing yet; in steps. `warm`: paid only as much as
-        keeps it open. Raises CircuitError."""
+        keeps it open. `tries`: seconds for a hop's handshake until it is said again. Raises CircuitError."""
         c = self._circuit(path)
         try:
             for hop in c.hops:
                 hop.meter.warm(warm)
             yield from self._attempt(
-                c, 0, lambda: net.sendto(self.fd, c.create(), c.sockaddr), lambda: c.hops[0].ready
+                c, 0, lambda: net.sendto(self.fd, c.create(), c.sockaddr), lambda: c.hops[0].ready, tries
             )
             self._pay(c)
             for i in range(1, len(path)):
@@ -121,6 +123,7 @@ class Tunnel:
                     i,
                     lambda i=i, payload=payload: self._control(c, i - 1, S.EXTEND, payload),  # type: ignore[misc]
                     lambda i=i: c.hops[i].ready,  # type: ignore[misc]
+                    tries,
                 )
                 self._pay(c)
         except (CircuitError, GeneratorExit):
@@ -128,7 +131,7 @@ class Tunnel:
             raise
         return c
 
-    def resuming(self, c: Circuit, tries: Sequence[float] = _STEP_TIMEOUTS) -> Iterator[None]:
+    def resuming(self, c: Circuit, tries: Sequence[float] = STEP_TRIES) -> Iterator[None]:
         """The exit session over an open circuit, which carries the data from then on; in steps. Raises CircuitError;
         the circuit is ended then."""
         last = len(c.hops) - 1
@@ -170,7 +173,7 @@ class Tunnel:
 
     def _attempt(
         self, c: Circuit, hop: int, send: Callable[[], Any], done: Callable[[], bool],
-        tries: Sequence[float] = _STEP_TIMEOUTS,
+        tries: Sequence[float] = STEP_TRIES,
     ) -> Iterator[None]:  # fmt: skip
         for seconds in tries:
             began = time.monotonic()

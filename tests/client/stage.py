@@ -112,13 +112,15 @@ class Stage:
 
 
 @contextmanager
-def stage(line: net.Line | None = None, seconds: float = 280.0, size: int = 1 << 20) -> Iterator[Stage]:
+def stage(
+    line: net.Line | None = None, seconds: float = 280.0, size: int = 1 << 20, homes: int = 4
+) -> Iterator[Stage]:
     """A pool up to its directory; everything is gone afterwards."""
     processes = proc.Processes()
     end = time.monotonic() + seconds
     with only_one():
         fresh_folder()
-        with net.Lab(line, more=SPARE_EXIT) as lab:
+        with net.Lab(line, homes, more=SPARE_EXIT) as lab:
             pool = Pool(lab, processes, size, lambda: end - time.monotonic())
             try:
                 pool.file = None

@@ -39,6 +39,9 @@ class Book:
     def learn(self, c: Circuit) -> None:
         pass
 
+    def suspect(self, relay: bytes) -> None:
+        pass
+
     def hurry(self) -> None:
         pass
 

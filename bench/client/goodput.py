@@ -1,0 +1,77 @@
+"""A download through three hops, against plain TCP over the same line with the same round trip."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.client.stage import Stage
+from tests.lab.net import inside, run_in
+
+from .lines import Lines
+
+RATES_MBPS = (10, 40, 300)
+RTTS_MS = (20, 80)
+CROSSINGS = 8  # of home lines in one round trip over two homes and an exit
+HEADERS = (1368 - 52) / (1368 + 75 + 28 + 14)  # TCP payload of a full inner packet over what its cell takes on a link
+PLAIN_SECONDS, TUNNEL_SECONDS = 5.0, 7.0
+
+
+def fetch(ns: str, url: str, seconds: float) -> tuple[float, float]:
+    """(Mbit/s of the second half of `seconds`, milliseconds to the first byte) of a download, begun again at its
+    end."""
+    argv = ["curl", "-s", "-o", "/dev/null", "--max-time", str(seconds), "-w", "%{time_starttransfer}\n"]
+    argv.append(f"{url}?[1-99]")
+    with inside(ns):
+        child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        io = Path(f"/proc/{child.pid}/io")
+        time.sleep(seconds / 2)
+        first, at = _received(io), time.monotonic()
+        time.sleep(seconds / 2 - 0.3)
+        last, took = _received(io), time.monotonic() - at
+        out, _ = child.communicate()
+    return (last - first) * 8 / took / 1e6, float(out.split()[0]) * 1000
+
+
+def _received(io: Path) -> int:
+    """Bytes that the process wrote to /dev/null: the body."""
+    words = dict(line.split(": ") for line in io.read_text().splitlines())
+    return int(words["wchar"])
+
+
+def goodput(s: Stage, lines: Lines, rates: tuple[int, ...], report: dict[str, Any]) -> None:
+    """Every rate and round trip. Plain TCP goes from a home's own web server to a host that has no tunnel."""
+    assert s.pool.file
+    url = f"http://{s.web.v4}{s.pool.file.url_path}"
+    home = s.lab.homes[0]
+    run_in(home.ns, ["nft", "add rule inet home input tcp dport 80 accept"])
+    server = s.pool.python("plain", home, "tests.lab.web", "--folder", str(s.pool.file.path.parent))
+    rows = []
+    for mbps in rates:
+        lines.delay(0)
+        lines.rate(mbps)
+        client = s.up()
+        for rtt in RTTS_MS:
+            lines.delay(rtt / 2)
+            plain, _ = fetch(s.lab.nodes["sink"].ns, f"http://{home.v4}{s.pool.file.url_path}", PLAIN_SECONDS)
+            lines.delay(rtt / CROSSINGS)
+            time.sleep(1.0)
+            got, first = fetch(s.buyer.ns, url, TUNNEL_SECONDS)
+            rows.append(
+                {"mbps": mbps, "rtt_ms": rtt, "plain_mbps": round(plain, 2), "tunnel_mbps": round(got, 2),
+                 "share": round(got / (plain * HEADERS), 3), "of_line": round(got / (mbps * HEADERS), 3),
+                 "ttfb_ms": round(first, 1)}
+            )  # fmt: skip
+            print(json.dumps(rows[-1]), flush=True)
+        s.bw("down")
+        s.forget(client)
+    server.stop()
+    s.forget(server)
+    lines.delay(0)
+    report |= {
+        "goodput": rows, "goodput_share": min(r["share"] for r in rows),
+        "goodput_of_line": min(r["of_line"] for r in rows), "ttfb_ms": max(r["ttfb_ms"] for r in rows),
+    }  # fmt: skip
