@@ -2,8 +2,8 @@
 
     make bench-client CASES='reroute setup' KILLS=12
 CASES: leaks, reroute, setup, goodput (all); KILLS (50): how often hops are killed or cut; RATES (10 40 300): uplinks in
-Mbit/s. SHORT=1 is for a quick look: 6 kills, 40 Mbit/s. The last line is one JSON object; exit code 1: a goal was
-missed. Every figure is from this run.
+Mbit/s; RTTS (20 80): ms. SHORT=1 is for a quick look: 6 kills, 40 Mbit/s. The last line is one JSON object; exit code
+1: a goal was missed. Every figure is from this run.
 
 The lab is the real pool (tests/lab): gateway and chain, eight home routers on MicroPython behind modems of the rate
 named, two exits. The links' delay is made by a process (delay.c), since the machine's kernel may have no netem; it

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import statistics
 import subprocess
 import time
 from pathlib import Path
@@ -14,32 +16,46 @@ from tests.lab.net import inside, run_in
 from .lines import Lines
 
 RATES_MBPS = (10, 40, 300)
-RTTS_MS = (20, 80)
+RTTS_MS = tuple(int(x) for x in os.environ.get("RTTS", "20 80").split())
 CROSSINGS = 8  # of home lines in one round trip over two homes and an exit
 HEADERS = (1368 - 52) / (1368 + 75 + 28 + 14)  # TCP payload of a full inner packet over what its cell takes on a link
 PLAIN_SECONDS, TUNNEL_SECONDS = 5.0, 7.0
 
 
-def fetch(ns: str, url: str, seconds: float) -> tuple[float, float]:
-    """(Mbit/s of the second half of `seconds`, milliseconds to the first byte) of a download, begun again at its
-    end."""
-    argv = ["curl", "-s", "-o", "/dev/null", "--max-time", str(seconds), "-w", "%{time_starttransfer}\n"]
-    argv.append(f"{url}?[1-99]")
+def fetch(ns: str, url: str, seconds: float) -> float:
+    """Mbit/s of the second half of `seconds` of a download, begun again at its end."""
     with inside(ns):
-        child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-        io = Path(f"/proc/{child.pid}/io")
-        time.sleep(seconds / 2)
-        first, at = _received(io), time.monotonic()
-        time.sleep(seconds / 2 - 0.3)
-        last, took = _received(io), time.monotonic() - at
-        out, _ = child.communicate()
-    return (last - first) * 8 / took / 1e6, float(out.split()[0]) * 1000
+        child = subprocess.Popen(["curl", "-s", "-o", "/dev/null", f"{url}?[1-99]"])
+    io = Path(f"/proc/{child.pid}/io")
+    time.sleep(seconds / 2)
+    first, at = _received(io), time.monotonic()
+    time.sleep(seconds / 2)
+    last, took = _received(io), time.monotonic() - at
+    child.kill()
+    child.wait()
+    return (last - first) * 8 / took / 1e6
+
+
+def first_byte(ns: str, url: str) -> float:
+    """Milliseconds from a request's start, TCP handshake included, to the first byte of its answer; median of five."""
+    argv = ["curl", "-s", "-I", "-o", "/dev/null", "-w", "%{time_starttransfer}", url]
+    return statistics.median(float(run_in(ns, argv)) for _ in range(5)) * 1000
 
 
 def _received(io: Path) -> int:
     """Bytes that the process wrote to /dev/null: the body."""
     words = dict(line.split(": ") for line in io.read_text().splitlines())
     return int(words["wchar"])
+
+
+def dropped(s: Stage) -> dict[str, int]:
+    """Cells that the relays of the path dropped, by place and reason, and packets that the client did."""
+    status = s.status()
+    found = {f"client {reason}": n for reason, n in status["drops"].items()}
+    for place in range(len(status["hops"])):
+        relay = s.router(place, status).status().get("relay") or {}
+        found |= {f"hop {place + 1} {reason}": n for reason, n in relay.get("drops", {}).items()}
+    return found
 
 
 def goodput(s: Stage, lines: Lines, rates: tuple[int, ...], report: dict[str, Any]) -> None:
@@ -56,14 +72,17 @@ def goodput(s: Stage, lines: Lines, rates: tuple[int, ...], report: dict[str, An
         client = s.up()
         for rtt in RTTS_MS:
             lines.delay(rtt / 2)
-            plain, _ = fetch(s.lab.nodes["sink"].ns, f"http://{home.v4}{s.pool.file.url_path}", PLAIN_SECONDS)
+            plain = fetch(s.lab.nodes["sink"].ns, f"http://{home.v4}{s.pool.file.url_path}", PLAIN_SECONDS)
             lines.delay(rtt / CROSSINGS)
             time.sleep(1.0)
-            got, first = fetch(s.buyer.ns, url, TUNNEL_SECONDS)
+            first = first_byte(s.buyer.ns, url)
+            before = dropped(s)
+            got = fetch(s.buyer.ns, url, TUNNEL_SECONDS)
+            time.sleep(1.2)  # the routers' status is a second old at most
             rows.append(
                 {"mbps": mbps, "rtt_ms": rtt, "plain_mbps": round(plain, 2), "tunnel_mbps": round(got, 2),
                  "share": round(got / (plain * HEADERS), 3), "of_line": round(got / (mbps * HEADERS), 3),
-                 "ttfb_ms": round(first, 1)}
+                 "ttfb_ms": round(first, 1), "dropped": {k: n - before.get(k, 0) for k, n in dropped(s).items()}}
             )  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)
         s.bw("down")

@@ -9,10 +9,17 @@ from typing import Protocol
 from bwrouter.wire import sizes as S
 from bwrouter.wire import ticket as T
 
-AHEAD_MIN = 12  # units paid ahead of use, at least
+# What a hop forwards now is counted here a round trip later, and a TCP that starts doubles its rate in each. So what
+# is needed is a multiple of what a round trip carries at the rate seen last.
+AHEAD_MIN = 16  # units paid ahead of use, at least
 AHEAD_WARM = 1  # and so many on a spare circuit, which carries no data yet
 AHEAD_MAX = 512
-AHEAD_SECONDS = 0.4  # and for so long at the rate of now
+AHEAD_SECONDS = 0.25  # and for so long at the rate of now
+AHEAD_RTTS = 4  # and for so many round trips more
+AHEAD_SECONDS_MOST = 1.5
+RATE_SECONDS = 0.1  # over which the rate is taken
+FLOWS_BYTES = 2 * S.UNIT  # from so much on a circuit counts as one that carries data,
+RESERVE = 64  # and the next ticket is opened when so many units are left: a start may outrun the opening
 RETRY = 0.4  # seconds until an unacknowledged PAY is said again
 DRIFT_SHARE = 0.03  # a relay may count so much more than we do (cells lost on their way to us)
 DRIFT_UNITS = 6
@@ -70,6 +77,7 @@ class HopMeter:
     relay_used: int = 0  # units that the hop says were used
     ahead: int = AHEAD_MIN
     least: int = AHEAD_MIN  # of `ahead`
+    rtt: float = 0.0  # seconds, to this hop
     tickets: list[_Paying] = field(default_factory=list)
     _said: float = 0.0
     _rate_at: float = 0.0
@@ -95,10 +103,11 @@ class HopMeter:
         self.tickets.append(_Paying(ticket, T.Chain(ticket.top, ticket.units)))
 
     def _adapt(self, now: float) -> None:
-        if now - self._rate_at >= 0.2:
-            rate = (self.used_bytes - self._rate_bytes) / max(now - self._rate_at, 0.2) / S.UNIT
+        if now - self._rate_at >= RATE_SECONDS:
+            rate = (self.used_bytes - self._rate_bytes) / (now - self._rate_at) / S.UNIT
             self._rate_at, self._rate_bytes = now, self.used_bytes
-            self.ahead = min(AHEAD_MAX, max(self.least, int(rate * AHEAD_SECONDS), self.ahead * 3 // 4))
+            span = min(AHEAD_SECONDS_MOST, AHEAD_SECONDS + AHEAD_RTTS * self.rtt)
+            self.ahead = min(AHEAD_MAX, max(self.least, int(rate * span), self.ahead * 7 // 8))
 
     def warm(self, yes: bool) -> None:
         """Pay a spare circuit's hop only what keeps it open, until it takes over."""
@@ -110,7 +119,8 @@ class HopMeter:
         now = time.monotonic()
         self._adapt(now)
         want = self.used_units + self.ahead
-        if self.capacity - want < 2 * self.ahead:
+        reserve = RESERVE if self.used_bytes > FLOWS_BYTES else 0
+        if self.capacity - want < max(2 * self.ahead, reserve):
             # Opening costs a round trip to the gateway: the next ticket is on its way before this one ends.
             self._add_ticket()
         out: list[bytes] = []
@@ -118,7 +128,7 @@ class HopMeter:
         late = now - self._said > RETRY
         for serial, t in enumerate(self.tickets):
             step = min(t.ticket.units - t.index, max(grow, 0))
-            moved = step > 0 and (step >= self.ahead // 4 or step == t.ticket.units - t.index)
+            moved = step > 0 and (step >= self.ahead // 8 or step == t.ticket.units - t.index)
             if moved:
                 t.index += step
             grow -= step

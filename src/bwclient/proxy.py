@@ -110,6 +110,9 @@ class Cell:
         """Other inner addresses."""
         self.address(v4, v6, self.mtu)
 
+    def refresh(self) -> None:
+        """Nothing to do."""
+
     def release(self, keep_closed: bool) -> None:
         """End the child; its namespace goes with it."""
         self.close()

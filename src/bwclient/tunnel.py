@@ -186,6 +186,7 @@ class Tunnel:
                 if done():
                     if seconds == tries[0]:
                         c.steps_ms[hop] = (time.monotonic() - began) * 1000
+                        c.hops[hop].meter.rtt = time.monotonic() - began
                     return
         raise CircuitError(hop, "no answer")
 
@@ -398,6 +399,7 @@ class Tunnel:
             self._control(c, hop, S.PONG, payload[:8])
         elif command == S.PONG:
             c.health.pong(hop, payload[:8], c.heard)
+            c.hops[hop].meter.rtt = c.health.rtt[hop].smooth
         elif command == S.ERROR and len(payload) >= 2:
             # An old answer to a repeated EXTEND is no failure of the hop that has been reached since.
             if not (payload[1] == S.EXTEND and hop + 1 < len(c.hops) and c.hops[hop + 1].ready):

@@ -28,6 +28,7 @@ from .steer import Lost, Steering
 from .tunnel import Padding, Tunnel
 
 PADDINGS = {"none": NONE, "buckets": BUCKETS, "constant": CONSTANT}
+REFRESH_SECONDS = 3.0
 DIRECT_AFTER = 15.0  # seconds without any path after which the gateway may be asked past the tunnel again
 _REFUSALS = (
     PurseError, directory.DirectoryError, path.PathError, net.NetError, Lost, SwitchError, ResolverError, Busy,
@@ -50,7 +51,7 @@ class Up:
         self._said = said
         self._stop = False
         self._was_up = False
-        self._status_at = 0.0
+        self._status_at = self._refreshed_at = 0.0
         self._rerouting_since = 0.0
         self._gateway: list[Endpoint] = []
         self._always_direct = False
@@ -158,6 +159,9 @@ class Up:
             steering.turn()
             self._direct_if_lost()
             self._write_status()
+            if time.monotonic() - self._refreshed_at > REFRESH_SECONDS:
+                self._refreshed_at = time.monotonic()
+                self.machine.refresh()
 
     def _direct_if_lost(self) -> None:
         """Without any path for long, the directory may be out of date: the gateway may be asked past the tunnel."""

@@ -12,6 +12,7 @@ from ..platform import clock, http, net, process
 from . import proofs, publish, registration, results
 from .gateways import Gateways, Refused
 from .log import Log
+from .reach import Reach
 
 STAKE_S = 60  # an active stake is looked at again after so long
 STAKE_WAIT_S = 2  # ... and one that is on its way
@@ -30,6 +31,7 @@ class Worker:
         self.keys = keys
         self.channel = channel
         self.gateways = Gateways(settings)
+        self.reach = Reach(settings)
         self.log = Log("bwrouter agent", settings["log_level"])
         self.stake = None
         self.stake_error = ""
@@ -98,7 +100,9 @@ class Worker:
     # -- standing ------------------------------------------------------------------
 
     def upkeep(self):
-        """Stake, descriptor and earnings, whatever is due; one failing gateway does not hold up another."""
+        """Reachability, stake, descriptor and earnings, whatever is due; one failing gateway does not hold up
+        another."""
+        self._keep_reachable()
         ready = self.gateways.ready()
         for gateway in self.gateways.all:
             self.log.change("gateway " + gateway.url, gateway.error)
@@ -113,6 +117,15 @@ class Worker:
             for gateway in ready:
                 self._keep_published(gateway)
             self._keep_earnings(ready[0])
+
+    def _keep_reachable(self):
+        if self.reach.keep():
+            for gateway in self.gateways.all:
+                gateway.published_until = 0  # its descriptor names what is no more
+            if self.reach.by:
+                place = (self.settings["public_v4"], self.reach.port, self.reach.by)
+                self.log.info("reachable at %s port %d, forwarded by the modem (%s)" % place)
+        self.log.change("reach", self.reach.error)
 
     def _keep_stake(self, gateway):
         now = clock.unix()
@@ -225,6 +238,7 @@ class Worker:
             "earnings": _short(self.earnings),
             "proved": self.proved,
             "proof_error": self.proof_error,
+            "reach": self.reach.status(),
             "gateways": [
                 {
                     "url": g.url,

@@ -154,6 +154,15 @@ def sendto(fd, data, sockaddr):
     return _sendto(fd, bytes(data), len(data), consts.MSG_DONTWAIT, bytes(sockaddr), len(sockaddr)) >= 0
 
 
+def recvfrom(fd, most=1500):
+    """(data, sockaddr) of the next datagram that waits; (None, None) when there is none."""
+    data = bytearray(most)
+    where = bytearray(SOCKADDR_SIZE)
+    size = bytearray(struct.pack("I", SOCKADDR_SIZE))
+    n = _recvfrom(fd, ffi.addr(data), most, consts.MSG_DONTWAIT, ffi.addr(where), ffi.addr(size))
+    return (bytes(data[:n]), bytes(where)) if n >= 0 else (None, None)
+
+
 def _unix_addr(path):
     raw = path.encode()
     if len(raw) > 107:
