@@ -65,7 +65,7 @@ def goodput(s: Stage, lines: Lines, rates: tuple[int, ...], report: dict[str, An
     home = s.lab.homes[0]
     run_in(home.ns, ["nft", "add rule inet home input tcp dport 80 accept"])
     server = s.pool.python("plain", home, "tests.lab.web", "--folder", str(s.pool.file.path.parent))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for mbps in rates:
         lines.delay(0)
         lines.rate(mbps)

@@ -50,6 +50,12 @@ class SmallTicketSource(TicketSource, Protocol):
     def take_small(self, region: int) -> TicketLike: ...
 
 
+class ReturningSource(TicketSource, Protocol):
+    """A source that takes back what a circuit that has ended did not use up."""
+
+    def give_back(self, ticket: TicketLike) -> None: ...
+
+
 class NoTicket(RuntimeError):
     """A ticket source has none to give: money or a limit is used up; the text says which."""
 
@@ -101,6 +107,13 @@ class HopMeter:
         small = getattr(self.source, "take_small", None)
         ticket = small(self.region) if small is not None and not self.tickets else self.source.take(self.region)
         self.tickets.append(_Paying(ticket, T.Chain(ticket.top, ticket.units)))
+
+    def end(self) -> None:
+        """The circuit has ended: what is left of its tickets goes back to their source, where it takes them."""
+        give_back = getattr(self.source, "give_back", None)
+        if give_back is not None:
+            for t in self.tickets:
+                give_back(t.ticket)
 
     def _adapt(self, now: float) -> None:
         if now - self._rate_at >= RATE_SECONDS:

@@ -286,8 +286,10 @@ async def _pump(
 # -- the command ---------------------------------------------------------------------------
 
 
-def serve(settings: Settings, socks_port: int, http_port: int) -> int:
-    """Until interrupted; the exit code."""
+def serve(
+    settings: Settings, socks_port: int, http_port: int, said: Callable[[str, str], None] | None = None
+) -> int:
+    """Until interrupted; the exit code. `said(state, reason)` is told each state."""
     from .up import Up
 
     try:
@@ -295,4 +297,4 @@ def serve(settings: Settings, socks_port: int, http_port: int) -> int:
     except OSError as e:
         print(e, file=sys.stderr)
         return 1
-    return Up(settings, place=cell).run()
+    return Up(settings, said, cell).run()

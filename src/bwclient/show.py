@@ -27,7 +27,7 @@ class Fail(typer.Exit):
     """Ends the command with a message on stderr. Exit code 1: it did not work; 2: a wrong setting or option."""
 
     def __init__(self, text: str, code: int = 1) -> None:
-        err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(text, style="red", markup=False, highlight=False, soft_wrap=not err.is_terminal)
         super().__init__(code)
 
 

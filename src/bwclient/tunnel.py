@@ -426,6 +426,8 @@ class Tunnel:
         self._flush()
         if self._circuits.pop(c.cid_words, None) is not None:
             self._count_paid(c, self._paid_before)
+            for hop in c.hops:
+                hop.meter.end()
         c.close()
 
     @staticmethod

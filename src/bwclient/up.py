@@ -136,12 +136,17 @@ class Up:
         steering = self.steering = Steering(
             tunnel, self.relays, self._say, self._renewed, self._endpoints, s.spare
         )
-        steering.begin(lambda: self._stop)
+        steering.begin(self._building)
         if self._stop:
             return 0
         self._carry(tunnel, steering)
         self._say("closing")
         return 0
+
+    def _building(self) -> bool:
+        """Whether to stop, asked while the first path is being built: `status.json` tells how far it is."""
+        self._write_status()
+        return self._stop
 
     def _carry(self, tunnel: Tunnel, steering: Steering) -> None:
         """The machine's traffic through the tunnel until stopped; a path that fails is replaced. Raises Lost."""

@@ -273,24 +273,32 @@ class Wallet:
     def reclaim(self, region: int, most: int = 256) -> list[Ticket]:
         """New tickets for what is left of those that were handed out; only while no tunnel uses them.
 
-        One request a ticket: naming several together would tell the gateway that they have one owner. Tickets that are
-        still open at the gateway are asked about again another time.
+        Tickets that are still open at the gateway are asked about again another time.
         """
         gained: list[Ticket] = []
         for ticket in self.store.handed_out(region)[:most]:
-            left = self._left(ticket)
-            if left is None:
-                continue
-            units = ticket.units if left == ticket.units else REFUND_UNITS
-            if left >= units:
-                try:
-                    gained += self._refund(ticket, units, left // units)
-                except Refused as e:
-                    if e.code == "open":
-                        continue
-                    if e.code not in ("rest", "ticket"):
-                        raise
-            self.store.forget(ticket)
+            gained += self.reclaim_one(ticket) or ()
+        return gained
+
+    def reclaim_one(self, ticket: Ticket) -> list[Ticket] | None:
+        """New tickets for what is left of a ticket that no circuit uses any more; None while it is open at the gateway.
+
+        One request a ticket: naming several together would tell the gateway that they have one owner.
+        """
+        left = self._left(ticket)
+        if left is None:
+            return None
+        gained: list[Ticket] = []
+        units = ticket.units if left == ticket.units else REFUND_UNITS
+        if left >= units:
+            try:
+                gained = self._refund(ticket, units, left // units)
+            except Refused as e:
+                if e.code == "open":
+                    return None
+                if e.code not in ("rest", "ticket"):
+                    raise
+        self.store.forget(ticket)
         return gained
 
     def _left(self, ticket: Ticket) -> int | None:

@@ -62,7 +62,8 @@ class Reach:
             return False
         before = (self.settings["public_v4"], self.port)
         ways = [("PCP", self._pcp), ("NAT-PMP", self._pmp), ("UPnP", self._upnp)]
-        ways.sort(key=lambda way: way[0] != self._good)
+        # What worked before comes first (MicroPython's sort does not keep the order of equals).
+        ways = [way for way in ways if way[0] == self._good] + [way for way in ways if way[0] != self._good]
         self._due = now + RETRY_S
         said = []
         for name, way in ways:
