@@ -67,26 +67,25 @@ def goodput(s: Stage, lines: Lines, rates: tuple[int, ...], report: dict[str, An
     server = s.pool.python("plain", home, "tests.lab.web", "--folder", str(s.pool.file.path.parent))
     rows: list[dict[str, Any]] = []
     for mbps in rates:
-        lines.delay(0)
-        lines.rate(mbps)
-        client = s.up()
         for rtt in RTTS_MS:
-            lines.delay(rtt / 2)
-            plain = fetch(s.lab.nodes["sink"].ns, f"http://{home.v4}{s.pool.file.url_path}", PLAIN_SECONDS)
             lines.delay(rtt / CROSSINGS)
-            time.sleep(1.0)
+            lines.rate(mbps)
+            client = s.up()
             first = first_byte(s.buyer.ns, url)
             before = dropped(s)
             got = fetch(s.buyer.ns, url, TUNNEL_SECONDS)
             time.sleep(1.2)  # the routers' status is a second old at most
+            lost = {name: n - before.get(name, 0) for name, n in dropped(s).items() if n > before.get(name, 0)}
+            s.bw("down")
+            s.forget(client)
+            lines.delay(rtt / 2)
+            plain = fetch(s.lab.nodes["sink"].ns, f"http://{home.v4}{s.pool.file.url_path}", PLAIN_SECONDS)
             rows.append(
                 {"mbps": mbps, "rtt_ms": rtt, "plain_mbps": round(plain, 2), "tunnel_mbps": round(got, 2),
                  "share": round(got / (plain * HEADERS), 3), "of_line": round(got / (mbps * HEADERS), 3),
-                 "ttfb_ms": round(first, 1), "dropped": {k: n - before.get(k, 0) for k, n in dropped(s).items()}}
+                 "ttfb_ms": round(first, 1), "dropped": lost}
             )  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)
-        s.bw("down")
-        s.forget(client)
     server.stop()
     s.forget(server)
     lines.delay(0)

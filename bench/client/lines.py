@@ -55,7 +55,8 @@ class Lines:
             child.stdin.flush()
 
     def rate(self, mbps: int) -> None:
-        """Upstream rate of every home; the routers' settings name it too, so that both processes start anew."""
+        """Upstream rate of every home; the routers' settings name it too, so that both processes start anew, with the
+        round trip of now for the one that is no queue's."""
         limit = max(64_000, mbps * 1000 // 8 * BUFFER_MS)
         pool = self.s.pool
         env = dict(x.split("=", 1) for x in pool.router_env())
@@ -77,7 +78,13 @@ class Lines:
             name = router.node.name
             router.agent = pool.processes.start(f"{name}-agent", router.command("agent"), router.node.ns, env)
             router.relay = pool.processes.start(f"{name}-relay", router.relay_command(), router.node.ns, env)
-        time.sleep(6.0)  # the agents' rate rises from nothing to all in 5 s
+        time.sleep(1.0)
+        self.s.wait("the relays' whole rate", lambda: all(self._risen(h.name, mbps) for h in self.s.lab.homes), 20)
+
+    def _risen(self, name: str, mbps: int) -> bool:
+        """Whether a home's relay may use all of its line but the reserve: the rate rises from nothing in 5 s."""
+        rate = self.s.pool.routers[name].status().get("rate", {})
+        return bool(rate.get("uplink_kbps") == mbps * 1000 and rate.get("allowed_kbps", 0) >= mbps * 930)
 
     def stop(self) -> None:
         for child in self.children.values():

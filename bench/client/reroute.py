@@ -75,6 +75,7 @@ def reroute(s: Stage, kills: int, report: dict[str, Any]) -> None:
     os.killpg(download.pid, signal.SIGKILL)
     download.wait()
     status = s.status()
+    purse = {k: v for k, v in status["purse"].items() if k.endswith("units")}
     echo.stop()
     s.forget(echo)
     s.bw("down")
@@ -88,5 +89,5 @@ def reroute(s: Stage, kills: int, report: dict[str, Any]) -> None:
         "reroute_gap_p50_ms": ranked[len(ranked) // 2], "reroute_gap_max_ms": ranked[-1],
         "reroute_gap_p95_ms": ranked[min(len(ranked) - 1, int(len(ranked) * 0.95))],
         "reroute_gap_max_by_place_ms": {place: max(found, default=0) for place, found in by_place.items()},
-        "reroute_gaps_ms": gaps, "reroute_own_gaps_ms": status["steering"]["gaps_ms"],
+        "reroute_purse": purse, "reroute_gaps_ms": gaps, "reroute_own_gaps_ms": status["steering"]["gaps_ms"],
     }  # fmt: skip

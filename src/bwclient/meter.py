@@ -20,6 +20,7 @@ AHEAD_SECONDS_MOST = 1.5
 RATE_SECONDS = 0.1  # over which the rate is taken
 FLOWS_BYTES = 2 * S.UNIT  # from so much on a circuit counts as one that carries data,
 RESERVE = 64  # and the next ticket is opened when so many units are left: a start may outrun the opening
+ASK_SECONDS = 0.5  # until a ticket is asked for again after there was none
 RETRY = 0.4  # seconds until an unacknowledged PAY is said again
 DRIFT_SHARE = 0.03  # a relay may count so much more than we do (cells lost on their way to us)
 DRIFT_UNITS = 6
@@ -84,6 +85,8 @@ class HopMeter:
     ahead: int = AHEAD_MIN
     least: int = AHEAD_MIN  # of `ahead`
     rtt: float = 0.0  # seconds, to this hop
+    lack: str = ""  # why the last ticket wanted could not be had
+    _asked: float = 0.0
     tickets: list[_Paying] = field(default_factory=list)
     _said: float = 0.0
     _rate_at: float = 0.0
@@ -133,9 +136,13 @@ class HopMeter:
         self._adapt(now)
         want = self.used_units + self.ahead
         reserve = RESERVE if self.used_bytes > FLOWS_BYTES else 0
-        if self.capacity - want < max(2 * self.ahead, reserve):
+        if self.capacity - want < max(2 * self.ahead, reserve) and now - self._asked > ASK_SECONDS:
             # Opening costs a round trip to the gateway: the next ticket is on its way before this one ends.
-            self._add_ticket()
+            try:
+                self._add_ticket()
+                self.lack = ""
+            except NoTicket as e:  # what is left of those at hand is paid all the same
+                self.lack, self._asked = str(e), now
         out: list[bytes] = []
         grow = want - self.paid_units
         late = now - self._said > RETRY
@@ -171,6 +178,11 @@ class HopMeter:
         for serial, t in enumerate(self.tickets):
             if opened >> serial & 1:
                 t.opened = True
+
+    @property
+    def starving(self) -> bool:
+        """Whether all tickets are paid up and no other one could be had; `lack` says why."""
+        return bool(self.lack) and self.paid_units >= self.capacity
 
     @property
     def settled(self) -> bool:

@@ -24,6 +24,7 @@ from .wallet import Wallet, WalletError
 
 BIG, SMALL = 1024, 64
 REFILL_SECONDS = 20.0  # a refill waits a random time up to this while stock is left
+RETRY_SECONDS = 2.0  # after a purchase that failed
 RECLAIM_SECONDS = 60.0  # and tickets of circuits that ended up to this before they are asked about
 _REFUSALS = (WalletError, ChainError, BadProof, BadElement, OSError)
 
@@ -134,8 +135,11 @@ class Purse:
                 if self._is_low():
                     self._buy()
             except PurseError as e:
-                with self._lock:
+                with self._wake:
                     self._error = str(e)
+                    if not self._closing:
+                        self._wake.wait(RETRY_SECONDS)
+                    self._low = self._urgent = True
 
     def _is_low(self) -> bool:
         with self._lock:

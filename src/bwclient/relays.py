@@ -23,7 +23,7 @@ from .settings import Settings
 
 REFRESH_SECONDS = 120.0
 AVOID_SECONDS = 60.0  # a relay that let a circuit down is left out for so long
-RECENT_SECONDS = 10.0  # and is not even tried for a spare path that shares no hop, before so long has passed
+RECENT_SECONDS = 5.0  # and is not even tried for a spare path that shares no hop, before so long has passed
 _FADE_SECONDS = 600.0  # a failure weighs half after so long
 _OWNERS_MOST = 400  # relays whose owners are asked for in one refresh
 

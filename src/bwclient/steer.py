@@ -19,7 +19,6 @@ from .tunnel import STEP_TRIES, Tunnel
 IDLE_SECONDS = 5.0  # between questions on an idle circuit
 SPARE_SECONDS = 1.0  # and on the spare
 MEASURE_SECONDS = 1.0  # between questions on a circuit in use
-RESUME_TRIES = (0.15, 0.25, 0.4)  # seconds; together the time after which an exit that does not resume counts as dead
 REBUILD_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # between tries to get a spare
 LOSS_BAD = 0.05
 DELAY_BAD = 0.15  # seconds over the spare's round trip, and twice it
@@ -27,6 +26,8 @@ BAD_SECONDS = 3.0  # how long it must be bad
 CALM_SECONDS = 20.0  # between two moves that are no emergency
 SPARE_LIFE = 1200.0
 IMPROVE_SECONDS = 5.0  # between looks for a better spare, while the one at hand shares a hop with the path
+STARVE_SECONDS = 10.0  # how long there may be no ticket to be had: a purchase is repeated meanwhile
+RESUME_LEAST = 0.1  # seconds of the first try of RESUME, or 2.5 round trips of the spare path
 HURRY_LEAST = 0.25  # seconds for one hop's handshake before it is tried again, while packets wait
 
 Job = Generator[None, None, None]
@@ -65,10 +66,11 @@ class Steering:
         self._job: Iterator[None] | None = None
         self._job_is = ""  # "spare" or "path"
         self._building: list[Descriptor] = []
-        self._tries = 0
+        self._tries = {"spare": 0, "path": 0}  # that failed, one after the other
         self._spare_at = 0.0
         self._bad_since = self._moved_at = self._measured_at = 0.0
         self._mourned: Circuit | None = None
+        self._silent: list[bytes] = []  # inner hops of it that may be dead
         self._lost_at = 0.0
         self._begun = False
 
@@ -110,7 +112,7 @@ class Steering:
         return 20 if c is not None and time.monotonic() - c.data_at < 2 else 100
 
     def _watch(self, c: Circuit, now: float) -> None:
-        if c.starved:
+        if c.starved and now - c.starved_at > STARVE_SECONDS:
             raise Lost(c.starved)
         if c.error is not None:
             return self._dead(c, str(c.error), c.error.hop, now)
@@ -136,6 +138,7 @@ class Steering:
             self.relays.blame(c.hops[hop].descriptor.relay)
             for behind in c.hops[hop + 1 : -1]:
                 self.relays.suspect(behind.descriptor.relay)
+        self._silent = [h.descriptor.relay for h in c.hops[hop:-1]]
         self.tunnel.hold(True)
         on_its_way = self._job_is == "spare" and self.spare is None and self._job is not None
         if on_its_way and not any(d.relay in _inner(c) for d in self._building[:-1]):
@@ -174,7 +177,7 @@ class Steering:
             next(self._job)
             return
         except StopIteration:
-            self._job, self._job_is, self._tries = None, "", 0
+            self._job, self._job_is, self._tries[kind] = None, "", 0
             if kind == "path":
                 self._arrived()
         except (CircuitError, PathError) as e:
@@ -193,19 +196,19 @@ class Steering:
     def _failed(self, kind: str, error: CircuitError | PathError, now: float) -> None:
         if isinstance(error, CircuitError) and error.hop < len(self._building):
             self.relays.blame(self._building[error.hop].relay)
-        self._tries += 1
-        if self._tries > 3:
+        tries = self._tries[kind] = self._tries[kind] + 1
+        if tries > 3:
             self.relays.hurry()
         if kind == "spare":
-            self._spare_at = now + REBUILD_SECONDS[min(self._tries, len(REBUILD_SECONDS)) - 1]
+            self._spare_at = now + REBUILD_SECONDS[min(tries, len(REBUILD_SECONDS)) - 1]
             return
         if now - self._lost_at > self.give_up:
             raise Lost(f"no path could be had in {self.give_up:.0f} s: {error}")
         self.say("rerouting", f"{error}; trying another path")
-        pause = 0.0 if self._tries < 3 else min(5.0, 0.25 * self._tries)
-        # An exit is given up when it is the one that is silent, or when it can't be reached in some tries.
+        pause = 0.0 if tries < 3 else min(5.0, 0.25 * tries)
+        # An exit is given up when it is silent over two paths, or when it can't be reached in some tries.
         inner = isinstance(error, CircuitError) and error.hop < len(self._building) - 1
-        exit = self._building[-1].relay if inner and self._tries < 4 and self.tunnel.inner_v4 else None
+        exit = self._building[-1].relay if tries < (4 if inner else 2) and self.tunnel.inner_v4 else None
         self._start("path", self._fresh(exit, pause))
 
     def _path(self, last: bytes | None, apart: frozenset[bytes] = frozenset()) -> list[Descriptor]:
@@ -238,8 +241,10 @@ class Steering:
 
     def _over_spare(self, exit: bytes) -> Job:
         """The session to the spare path; without one to a fresh path to the same exit, and at last to another exit."""
-        if self.spare is not None:
-            c, self.spare = self.spare, None
+        dead, c, self.spare = self._mourned, self.spare, None
+        if c is not None and dead is not None and _inner(c) & frozenset(self._silent):
+            self.tunnel.end(c)  # it shares a hop with what has just died
+        elif c is not None:
             yield from self._take_over(c)
             return
         yield from self._fresh(exit)
@@ -250,7 +255,8 @@ class Steering:
         for i in range(len(c.hops)):
             self.tunnel.ping(c, i)
         try:
-            yield from self.tunnel.resuming(c, RESUME_TRIES)
+            least = max(RESUME_LEAST, 2.5 * c.health.whole.smooth)
+            yield from self.tunnel.resuming(c, (least, least, 1.5 * least))
         except CircuitError as e:
             silent = [i for i, at in enumerate(c.health.answered) if at < began]
             raise CircuitError(silent[0] if silent else len(c.hops) - 1, e.text) from e

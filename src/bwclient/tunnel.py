@@ -19,7 +19,7 @@ from bwrouter.wire.descriptor import Descriptor
 from bwrouter.wire.ticket import BadPayment
 
 from .circuit import Circuit, CircuitError, SlotView
-from .meter import MeterError, NoTicket, TicketSource
+from .meter import MeterError, TicketSource
 
 _BATCH = 64
 STEP_TRIES = (1.0, 1.5, 1.5)  # seconds for one hop's handshake before it is tried again
@@ -251,6 +251,7 @@ class Tunnel:
         self._seal(c, i, target, len(payload), command)
 
     def _pay(self, c: Circuit) -> None:
+        starved = ""
         for i, hop in enumerate(c.hops):
             if hop.ready and c.error is None:
                 try:
@@ -258,11 +259,15 @@ class Tunnel:
                 except MeterError as e:
                     c.error = CircuitError(i, str(e))
                     return
-                except NoTicket as e:
-                    c.starved = str(e)
-                    return
                 for payload in payloads:
                     self._control(c, i, S.PAY, payload)
+                if hop.meter.starving:
+                    starved = hop.meter.lack
+        if not starved:
+            c.starved_at = 0.0
+        elif not c.starved_at:
+            c.starved_at = time.monotonic()
+        c.starved = starved
 
     # -- the loop ---------------------------------------------------------------------
 

@@ -85,9 +85,7 @@ class Wallet:
         """A read; asked again while the gateway says that it can't just now (503)."""
         for pause in (0.5, 1.0, 2.0, None):
             try:
-                return self._answer(self._session.get(self._url + path, timeout=30))
-            except requests.RequestException as e:
-                raise WalletError(f"gateway {self._url}{path}: {e}") from e
+                return self._answer(self._send("GET", path))
             except Refused as e:
                 if e.status != 503 or pause is None:
                     raise
@@ -95,10 +93,21 @@ class Wallet:
         raise AssertionError("the last try returns or raises")
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        try:
-            return self._answer(self._session.post(self._url + path, json=body, timeout=60))
-        except requests.RequestException as e:
-            raise WalletError(f"gateway {self._url}{path}: {e}") from e
+        return self._answer(self._send("POST", path, body))
+
+    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> requests.Response:
+        """One request, said again when its connection breaks: a path may have changed under it, and every POST has the
+        same effect however often it is said."""
+        for left in (2, 1, 0):
+            try:
+                return self._session.request(method, self._url + path, json=body, timeout=60 if body else 30)
+            except requests.ConnectionError as e:
+                if not left:
+                    raise WalletError(f"gateway {self._url}{path}: {e}") from e
+                time.sleep(0.2)
+            except requests.RequestException as e:
+                raise WalletError(f"gateway {self._url}{path}: {e}") from e
+        raise AssertionError("the last try returns or raises")
 
     @staticmethod
     def _answer(response: requests.Response) -> Any:

@@ -116,7 +116,7 @@ def test_what_ended_circuits_did_not_use_comes_back_while_the_tunnel_runs(
 ) -> None:
     """Large tickets of which a relay was paid a few units, one that no relay saw, one that a relay still holds."""
     monkeypatch.setattr(purse, "RECLAIM_SECONDS", 0.5)
-    buyer.write(stock_units=4096)
+    buyer.write(stock_units=8192)
     mine = purse.Purse(load(str(buyer.file)))
     mine.stock_up()
     relay = Relay(rig).register()
