@@ -14,7 +14,7 @@ from bwclient import killswitch, settings, vault
 from bwclient.budget import Budget
 from bwclient.guards import Guards
 from bwclient.health import PATIENCE_LEAST, SILENCE_LEAST, Health
-from bwclient.meter import HopMeter
+from bwclient.meter import HopMeter, NoTicket
 from bwclient.path import INTERACTIVE, RELAXED, STRICT, Known, PathError, Wish, choose, weight
 from bwclient.purse import split
 from bwclient.relays import Relays
@@ -165,6 +165,31 @@ def test_a_start_of_tcp_is_paid_ahead_at_every_hop(rtt, mbps):
     lack, ahead = run_start(rtt, mbps * 125_000)
     assert lack <= 0, f"{lack:.0f} bytes were not paid for when they came"
     assert ahead <= 16 + 2 * mbps * 125_000 * (0.25 + 4 * rtt) / 65536, "and little is paid for what has not come"
+
+
+def test_units_at_hand_are_paid_although_no_other_ticket_can_be_had(monkeypatch):
+    class Last(Plain):
+        units, given = 64, 0
+
+        def take(self, region: int) -> Plain:
+            self.given += 1
+            if self.given > 1:
+                raise NoTicket("the limit")
+            return self
+
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    meter = HopMeter(1, Last())
+    for unit in range(1, 200):
+        now += 0.02
+        meter.used_bytes = unit * 65536 // 2
+        meter.due()
+        assert meter.starving == (meter.paid_units == 64), "only then nothing can be sent any more"
+    assert meter.paid_units == 64 and meter.lack == "the limit"
+    meter.source = Plain()
+    now += 1.0
+    meter.due()
+    assert not meter.starving and meter.paid_units > 64, "a purchase that succeeds in the end is taken up"
 
 
 # -- paths -------------------------------------------------------------------------------------
