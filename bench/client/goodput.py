@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.client.stage import Stage
 from tests.lab.net import inside, run_in
+from tests.lab.proc import TICKS
 
 from .lines import Lines
 
@@ -48,6 +49,12 @@ def _received(io: Path) -> int:
     return int(words["wchar"])
 
 
+def machine_idle() -> float:
+    """Seconds that all processors together have been idle."""
+    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return (int(words[4]) + int(words[5])) / TICKS
+
+
 def dropped(s: Stage) -> dict[str, int]:
     """Cells that the relays of the path dropped, by place and reason, and packets that the client did."""
     status = s.status()
@@ -72,8 +79,10 @@ def goodput(s: Stage, lines: Lines, rates: tuple[int, ...], report: dict[str, An
             lines.rate(mbps)
             client = s.up()
             first = first_byte(s.buyer.ns, url)
-            before = dropped(s)
+            before, used, idle, began = dropped(s), client.sample().cpu_s, machine_idle(), time.monotonic()
             got = fetch(s.buyer.ns, url, TUNNEL_SECONDS)
+            spent = time.monotonic() - began
+            cpu, idle = (client.sample().cpu_s - used) / spent, (machine_idle() - idle) / spent
             time.sleep(1.2)  # the routers' status is a second old at most
             lost = {name: n - before.get(name, 0) for name, n in dropped(s).items() if n > before.get(name, 0)}
             s.bw("down")
@@ -83,7 +92,7 @@ def goodput(s: Stage, lines: Lines, rates: tuple[int, ...], report: dict[str, An
             rows.append(
                 {"mbps": mbps, "rtt_ms": rtt, "plain_mbps": round(plain, 2), "tunnel_mbps": round(got, 2),
                  "share": round(got / (plain * HEADERS), 3), "of_line": round(got / (mbps * HEADERS), 3),
-                 "ttfb_ms": round(first, 1), "dropped": lost}
+                 "ttfb_ms": round(first, 1), "client_cpu": round(cpu, 2), "idle_cpus": round(idle, 2), "dropped": lost}
             )  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)
     server.stop()

@@ -21,8 +21,8 @@ PLACES = {"entry": (0,), "middle": (1,), "both": (0, 1)}
 
 
 def setup(s: Stage, lines: Lines, times: int, report: dict[str, Any]) -> None:
-    """A 3-hop path whose links have round trips of 20 (one home's line), 40 (two) and 20 ms more than the lab's own;
-    goal: 4 times the sum of the round trips to each hop's neighbour, and 50 ms."""
+    """A 3-hop path whose links have round trips of 40, 80 (two homes' lines) and 40 ms; goal: 4 times their sum, which
+    is the round trip to the exit, and 50 ms."""
     lines.delay(LINK_MS / 2)
     took, sums = [], []
     for _ in range(times):
