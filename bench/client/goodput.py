@@ -20,7 +20,7 @@ RATES_MBPS = (10, 40, 300)
 RTTS_MS = tuple(int(x) for x in os.environ.get("RTTS", "20 80").split())
 CROSSINGS = 8  # of home lines in one round trip over two homes and an exit
 HEADERS = (1368 - 52) / (1368 + 75 + 28 + 14)  # TCP payload of a full inner packet over what its cell takes on a link
-PLAIN_SECONDS, TUNNEL_SECONDS = 5.0, 7.0
+PLAIN_SECONDS, TUNNEL_SECONDS = 4.0, 6.0
 
 
 def fetch(ns: str, url: str, seconds: float) -> float:

@@ -16,7 +16,7 @@ from tests.lab.net import inside, run_in
 from .lines import Lines
 
 LINK_MS = 40.0
-DEAD_SECONDS, CALM_SECONDS = 1.8, 0.6
+DEAD_SECONDS, CALM_SECONDS = 1.3, 0.5
 PLACES = {"entry": (0,), "middle": (1,), "both": (0, 1)}
 
 
