@@ -6,6 +6,7 @@ import json
 import os
 import statistics
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,29 @@ def _received(io: Path) -> int:
     return int(words["wchar"])
 
 
+class Rates:
+    """What the agents of a path's homes allowed their relays while it carried: the least of each, and why."""
+
+    def __init__(self, s: Stage) -> None:
+        status = s.status()
+        self.routers = [s.router(i, status) for i in range(len(status["hops"]) - 1)]
+        self.least: list[tuple[int, str]] = [(1 << 30, "")] * len(self.routers)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._end.wait(0.5):
+            for i, router in enumerate(self.routers):
+                rate = router.status().get("rate", {})
+                self.least[i] = min(self.least[i], (rate.get("allowed_kbps", 0), rate.get("reason", "")))
+
+    def stop(self) -> list[str]:
+        self._end.set()
+        self._thread.join()
+        return [f"{kbps} {why}" for kbps, why in self.least]
+
+
 def machine_idle() -> float:
     """Seconds that all processors together have been idle."""
     words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
@@ -80,7 +104,9 @@ def goodput(s: Stage, lines: Lines, rates: tuple[int, ...], report: dict[str, An
             client = s.up()
             first = first_byte(s.buyer.ns, url)
             before, used, idle, began = dropped(s), client.sample().cpu_s, machine_idle(), time.monotonic()
+            watched = Rates(s)
             got = fetch(s.buyer.ns, url, TUNNEL_SECONDS)
+            allowed = watched.stop()
             spent = time.monotonic() - began
             cpu, idle = (client.sample().cpu_s - used) / spent, (machine_idle() - idle) / spent
             time.sleep(1.2)  # the routers' status is a second old at most
@@ -92,7 +118,8 @@ def goodput(s: Stage, lines: Lines, rates: tuple[int, ...], report: dict[str, An
             rows.append(
                 {"mbps": mbps, "rtt_ms": rtt, "plain_mbps": round(plain, 2), "tunnel_mbps": round(got, 2),
                  "share": round(got / (plain * HEADERS), 3), "of_line": round(got / (mbps * HEADERS), 3),
-                 "ttfb_ms": round(first, 1), "client_cpu": round(cpu, 2), "idle_cpus": round(idle, 2), "dropped": lost}
+                 "ttfb_ms": round(first, 1), "client_cpu": round(cpu, 2), "idle_cpus": round(idle, 2), "dropped": lost,
+                 "least_allowed_kbps": allowed}
             )  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)
     server.stop()
