@@ -95,3 +95,9 @@ def test_curl_dig_iperf_quic_and_a_browser(up: Stage) -> None:
     shown = " ".join(found["candidates"])
     assert "srflx" in shown or status["inner_v4"] in shown, "STUN was asked and answered"
     assert up.buyer.v4 not in shown and up.buyer.v6 not in shown, "WebRTC shows no address of the machine"
+
+    url = f"http://{web.v4}{file.url_path}"
+    rows = up.bw("check", "--json", "--stun", f"{web.v4}:3478", "--download", url)["rows"]
+    told = {r["what"]: r for r in rows}
+    exits = [r.node.v4 for r in up.pool.routers.values() if r.node.name.startswith("dc")]
+    assert told["address that STUN sees"]["found"] in exits and "Mbit/s" in told["download"]["found"]

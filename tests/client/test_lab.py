@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 
 import pytest
 
 from tests.client.leaks import tell
-from tests.client.stage import FOLDER, Stage
+from tests.client.stage import CONFIG, FOLDER, Stage
 from tests.client.watch import read
 from tests.lab.net import run_in
+from tests.lab.proc import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
@@ -85,3 +87,12 @@ def test_proxy_without_root_of_the_machine(lab: Stage) -> None:
     assert run_in(lab.buyer.ns, ["ip", "rule"]) == before
     assert proxy.stop(20) == 0
     lab.forget(proxy)
+
+
+def test_a_program_has_a_tunnel_of_its_own(lab: Stage) -> None:
+    assert lab.pool.file
+    argv = [sys.executable, "-m", "tests.client.library", str(CONFIG), lab.web.v4, lab.pool.file.url_path]
+    env = [f"{k}={v}" for k, v in environment().items()]
+    before = run_in(lab.buyer.ns, ["ip", "link"])
+    assert run_in(lab.buyer.ns, ["env", *env, *argv], timeout=60).strip() == lab.pool.file.sha256
+    assert run_in(lab.buyer.ns, ["ip", "link"]) == before
