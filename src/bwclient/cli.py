@@ -167,7 +167,7 @@ def status(config: Config = "", as_json: Json = False) -> None:
                 ("state", ": ".join(x for x in (WORDS.get(found["state"], found["state"]), found["reason"]) if x)),
                 ("inside", f"{found.get('inner_v4', '-')}  {found.get('inner_v6', '')}"),
                 ("moved", f"{found.get('inner_bytes_down', 0):,} B down, {found.get('inner_bytes_up', 0):,} B up"),
-                ("paid", amount(sum(h["paid_units"] for h in found.get("hops", [])))),
+                ("paid", amount(sum(found.get("paid", {}).values())) + " over all hops and circuits"),
                 ("re-routed", f"{found.get('reroutes', 0)} times"),
                 ("leak protection", "closed" if found.get("protected") else "off"),
             ]
@@ -188,13 +188,13 @@ def paths(config: Config = "", as_json: Json = False) -> None:
         return
     rtt = steering.get("rtt_ms", [])
     rows = [
-        (i + 1, h["id"][:12], h["address"], h["region"], "exit" if h["exit"] else "", rtt[i] if i < len(rtt) else "-",
-         h["paid_units"], h["used_units"])
+        (i + 1, h["id"][:8], h["address"], h["region"], "exit" if h["exit"] else "", rtt[i] if i < len(rtt) else "-",
+         f"{h['used_units']}/{h['paid_units']}")
         for i, h in enumerate(found["hops"])
     ]  # fmt: skip
-    table(["hop", "relay", "address", "region", "", "rtt ms", "paid", "used"], rows)
+    table(["hop", "relay", "address", "region", "", "rtt ms", "used/paid"], rows)
     spare = steering.get("spare") or []
-    out.print("spare: " + (" > ".join(r[:12] for r in spare) if spare else "none now"))
+    out.print("spare: " + (" > ".join(r[:8] for r in spare) if spare else "none now"))
 
 
 @app.command(short_help="the verified directory, with each relay's weight")

@@ -40,7 +40,9 @@ def emit(document: Any, as_json: bool) -> bool:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """A table on stdout."""
-    t = Table(*head, title=title or None, title_justify="left")
+    t = Table(title=title or None, title_justify="left")
+    for name in head:
+        t.add_column(name, overflow="fold")  # in a narrow window nothing is left out
     for row in rows:
         t.add_row(*(str(x) for x in row))
     out.print(t)

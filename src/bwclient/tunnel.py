@@ -28,6 +28,11 @@ _INNER_MTU_LEAST = 1280  # IPv6 has no smaller one
 _RETIRE_SECONDS = 5.0  # an old circuit's late packets and last payments
 
 
+def place(address: str, port: int) -> str:
+    """Address and port in one text (RFC 5952, section 6)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 @dataclass(frozen=True)
 class Padding:
     """How sizes and times are hidden: mode NONE, BUCKETS, or CONSTANT with `rate` full cells a second each way."""
@@ -469,7 +474,7 @@ class Tunnel:
         return {
             "hops": [
                 {
-                    "id": h.descriptor.relay.hex(), "address": "{}:{}".format(*h.endpoint), "region":
+                    "id": h.descriptor.relay.hex(), "address": place(*h.endpoint), "region":
                     h.descriptor.region,
                     "exit": h.descriptor.exit, "paid_units": h.meter.paid_units, "acked_units": h.meter.acked_units,
                     "used_units": h.meter.used_units, "used_bytes": h.meter.used_bytes,
