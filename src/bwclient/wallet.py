@@ -15,12 +15,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import requests
 from eth_account.messages import encode_defunct
 
 from bwclient import oprf
 from bwclient.chain import Chain, ChainError
-from bwclient.reach import OWN
+from bwclient.desk import Desk, Refused, WalletError
 from bwclient.tickets import Store, Ticket, chain
 
 UNIT_WEI = 10**18 // 16_384
@@ -37,19 +36,6 @@ _SPEND = {
         {"name": "cumulative", "type": "uint256"},
     ]
 }
-
-
-class WalletError(Exception):
-    """The wallet can't do what was asked; the message says why and what would help."""
-
-
-class Refused(WalletError):
-    """The gateway's answer was a problem document; `code` is its code."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(f"gateway refuses ({status} {code}): {detail}")
-        self.status = status
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -71,7 +57,7 @@ class Wallet:
         self.address = self.chain.address
         self.store = Store(folder)
         self._url = gateway_url.rstrip("/")
-        self._session = OWN.session()
+        self._desk = Desk(self._url)
         self.info = self._get("/v1/info")
         if gateway_key is not None and self.info["gateway_key"] != gateway_key.hex():
             raise WalletError(f"gateway {self._url} has key {self.info['gateway_key']}, expected {gateway_key.hex()}")
@@ -85,7 +71,7 @@ class Wallet:
         """A read; asked again while the gateway says that it can't just now (503)."""
         for pause in (0.5, 1.0, 2.0, None):
             try:
-                return self._answer(self._send("GET", path))
+                return self._desk.ask("GET", path)
             except Refused as e:
                 if e.status != 503 or pause is None:
                     raise
@@ -93,31 +79,7 @@ class Wallet:
         raise AssertionError("the last try returns or raises")
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._answer(self._send("POST", path, body))
-
-    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> requests.Response:
-        """One request, said again when its connection breaks: a path may have changed under it, and every POST has the
-        same effect however often it is said."""
-        for left in (2, 1, 0):
-            try:
-                return self._session.request(method, self._url + path, json=body, timeout=60 if body else 30)
-            except requests.ConnectionError as e:
-                if not left:
-                    raise WalletError(f"gateway {self._url}{path}: {e}") from e
-                time.sleep(0.2)
-            except requests.RequestException as e:
-                raise WalletError(f"gateway {self._url}{path}: {e}") from e
-        raise AssertionError("the last try returns or raises")
-
-    @staticmethod
-    def _answer(response: requests.Response) -> Any:
-        try:
-            document = response.json()
-        except ValueError as e:
-            raise WalletError(f"gateway answers {response.status_code} without JSON") from e
-        if response.status_code != 200:
-            raise Refused(response.status_code, document.get("code", ""), document.get("detail", ""))
-        return document
+        return self._desk.ask("POST", path, body)
 
     def _contracts(self, region: int) -> tuple[str, str]:
         entry = self.info["contracts"]["regions"].get(str(region))
