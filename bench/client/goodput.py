@@ -21,7 +21,7 @@ RATES_MBPS = (10, 40, 300)
 RTTS_MS = tuple(int(x) for x in os.environ.get("RTTS", "20 80").split())
 CROSSINGS = 8  # of home lines in one round trip over two homes and an exit
 HEADERS = (1368 - 52) / (1368 + 75 + 28 + 14)  # TCP payload of a full inner packet over what its cell takes on a link
-PLAIN_SECONDS, TUNNEL_SECONDS = 4.0, 6.0
+PLAIN_SECONDS, TUNNEL_SECONDS = 5.0, 8.0
 
 
 def fetch(ns: str, url: str, seconds: float) -> float:
@@ -83,10 +83,20 @@ def dropped(s: Stage) -> dict[str, int]:
     """Cells that the relays of the path dropped, by place and reason, and packets that the client did."""
     status = s.status()
     found = {f"client {reason}": n for reason, n in status["drops"].items()}
+    found["client socket"] = socket_full(s.buyer.ns)
     for place in range(len(status["hops"])):
-        relay = s.router(place, status).status().get("relay") or {}
+        router = s.router(place, status)
+        relay = router.status().get("relay") or {}
         found |= {f"hop {place + 1} {reason}": n for reason, n in relay.get("drops", {}).items()}
+        found[f"hop {place + 1} socket"] = socket_full(router.node.ns)
     return found
+
+
+def socket_full(ns: str) -> int:
+    """UDP datagrams that found no room in a socket's buffer."""
+    names, values = (line.split() for line in run_in(ns, ["grep", "^Udp:", "/proc/net/snmp"]).splitlines())
+    found = dict(zip(names, values, strict=True))
+    return int(found["RcvbufErrors"])
 
 
 def goodput(s: Stage, lines: Lines, rates: tuple[int, ...], report: dict[str, Any]) -> None:

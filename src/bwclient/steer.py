@@ -190,6 +190,10 @@ class Steering:
             self.gaps_ms.append((time.monotonic() - self._lost_at) * 1000)
         self._mourned, self._lost_at, self._bad_since, self._spare_at = None, 0.0, 0.0, 0.0
         self.tunnel.hold(False)
+        c = self.tunnel.circuit
+        if c is not None and not c.health.whole.smooth:  # without its round trip death would be seen late
+            for i in range(len(c.hops)):
+                self.tunnel.ping(c, i)
         if self._begun:  # of the first path the caller tells, once packets go through it
             self.say("up", "")
 
