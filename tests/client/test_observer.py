@@ -90,7 +90,11 @@ def memory(pid: int) -> bytes:
 @pytest.fixture
 def downloading(lab: Stage) -> Iterator[Stage]:
     """A tunnel through three relays with a download over IPv4 and one over IPv6 that do not end."""
+    for router in lab.pool.routers.values():  # a relay remembers whose first hop it has been before
+        lab.kill(router)
+        lab.revive(router)
     lab.write_config(listen_port=BUYER_PORT)
+    time.sleep(2.0)
     lab.up()
     assert lab.pool.file
     loops = []
