@@ -137,7 +137,7 @@ def open_file(path):
 
 def buffers(fd, receive, send):
     """Ask for socket buffers of so many bytes; the kernel's limits apply, but not to who may change them. They count
-    what a datagram takes in memory: the usual 212,992 bytes are 92 cells, 3 ms of 300 Mbit/s."""
+    what a datagram takes in memory: the usual limit of 212,992 bytes, which the kernel doubles, is about 180 cells."""
     if set_option(fd, consts.SOL_SOCKET, consts.SO_RCVBUFFORCE, receive) < 0:
         set_option(fd, consts.SOL_SOCKET, consts.SO_RCVBUF, receive)
     set_option(fd, consts.SOL_SOCKET, consts.SO_SNDBUF, send)
