@@ -48,6 +48,8 @@ static int packet_socket(const char *name)
 		exit(1);
 	}
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+	/* What waits in the bucket behind the interface counts as the sender's. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
 	setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one);
 	return fd;
 }
