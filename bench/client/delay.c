@@ -48,30 +48,52 @@ static int packet_socket(const char *name)
 		exit(1);
 	}
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+	/* What waits in the bucket behind the interface counts as the sender's. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
 	setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one);
 	return fd;
 }
 
 static void take(struct line *l, uint64_t delay)
 {
-	for (int n = 0; n < BATCH; n++) {
-		unsigned next = (l->head + 1) % FRAMES;
-		ssize_t got = recv(l->in, l->frame[l->head], FRAME, 0);
-		if (got <= 0)
-			return;
-		if (next == l->tail)
-			continue;
-		l->size[l->head] = (uint16_t)got;
-		l->due[l->head] = now_ns() + delay;
-		l->head = next;
+	struct mmsghdr batch[BATCH] = {0};
+	struct iovec part[BATCH];
+	unsigned room = (l->tail + FRAMES - l->head - 1) % FRAMES, count = room < BATCH ? room : BATCH;
+
+	if (!count) { /* full: what comes is lost */
+		static uint8_t rest[FRAME];
+		while (recv(l->in, rest, FRAME, 0) > 0)
+			;
+		return;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		part[i] = (struct iovec){l->frame[(l->head + i) % FRAMES], FRAME};
+		batch[i].msg_hdr.msg_iov = &part[i];
+		batch[i].msg_hdr.msg_iovlen = 1;
+	}
+	int got = recvmmsg(l->in, batch, count, MSG_DONTWAIT, NULL);
+	uint64_t due = now_ns() + delay;
+	for (int i = 0; i < got; i++) {
+		l->size[l->head] = (uint16_t)batch[i].msg_len;
+		l->due[l->head] = due;
+		l->head = (l->head + 1) % FRAMES;
 	}
 }
 
 static void give(struct line *l, uint64_t now)
 {
+	struct mmsghdr batch[BATCH] = {0};
+	struct iovec part[BATCH];
+
 	while (l->tail != l->head && l->due[l->tail] <= now) {
-		(void)!send(l->out, l->frame[l->tail], l->size[l->tail], MSG_DONTWAIT);
-		l->tail = (l->tail + 1) % FRAMES;
+		unsigned count = 0;
+		for (unsigned at = l->tail; count < BATCH && at != l->head && l->due[at] <= now; at = (at + 1) % FRAMES) {
+			part[count] = (struct iovec){l->frame[at], l->size[at]};
+			batch[count].msg_hdr.msg_iov = &part[count];
+			batch[count++].msg_hdr.msg_iovlen = 1;
+		}
+		int sent = sendmmsg(l->out, batch, count, MSG_DONTWAIT);
+		l->tail = (l->tail + (sent > 0 ? (unsigned)sent : 1)) % FRAMES; /* one that is not taken is lost */
 	}
 }
 

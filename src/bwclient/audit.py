@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ _STUN_MAGIC = 0x2112A442
 PUBLIC4, PUBLIC6 = "9.9.9.9", "2620:fe::fe"
 
 
-def audit(s: Settings, status: dict[str, Any]) -> dict[str, Any]:
-    """`rows` (what, found, ok), `verdict` in words, `ok`."""
+def audit(s: Settings, status: dict[str, Any], more: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """`rows` (what, found, ok), `verdict` in words, `ok`. `more`: rows of what the user asked for besides."""
     up = status.get("state") in ("up", "moving", "new exit")
     rows = [
         {"what": "tunnel", "found": status.get("state", "never up"), "ok": up},
@@ -30,7 +31,7 @@ def audit(s: Settings, status: dict[str, Any]) -> dict[str, Any]:
         _route("IPv4", socket.AF_INET, PUBLIC4, s.tun), _route("IPv6", socket.AF_INET6, PUBLIC6, s.tun), _dns(s),
         _mtu(s), _time_to_first_byte(s),
     ]  # fmt: skip
-    rows += _sees(s, status)
+    rows += [*more, *_sees(s, status)]
     bad = [r["what"] for r in rows if not r["ok"]]
     if not up:
         verdict = "No tunnel is up: your provider sees every address that you speak to. `bw up` starts one."
@@ -93,6 +94,43 @@ def _sees(s: Settings, status: dict[str, Any]) -> list[dict[str, Any]]:
     if os.geteuid() == 0 and killswitch.closed():
         rows.append({"what": "packets kept from leaving", "found": str(killswitch.dropped()), "ok": True})
     return rows
+
+
+def stun_row(server: str) -> dict[str, Any]:
+    """What a STUN server at `server` (HOST:PORT) sees, as a browser's WebRTC would learn it; good when it is no address
+    of this machine's own links."""
+    host, _, port = server.rpartition(":")
+    what = "address that STUN sees"
+    try:
+        place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0][4]
+        seen = stun((str(place[0]), int(place[1])))[0]
+        with IPRoute() as ip:
+            own = {dict(a["attrs"]).get("IFA_ADDRESS") for a in ip.get_addr()}
+    except (OSError, ValueError) as e:
+        return {"what": what, "found": f"{server}: {e}", "ok": False}
+    return {"what": what, "found": seen, "ok": seen not in own}
+
+
+def download_row(url: str, move: Callable[..., None], seconds: float = 8.0) -> dict[str, Any]:
+    """How fast `url` comes, over `seconds` or until its end. `move(done, text)` shows it."""
+    got, began = 0, time.monotonic()
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.get(url, timeout=10, stream=True)
+            answer.raise_for_status()
+            began = time.monotonic()
+            for part in answer.iter_content(1 << 16):
+                got += len(part)
+                spent = time.monotonic() - began
+                move(None, f"Downloading, {got / 1e6:.1f} MB at {got * 8e-6 / max(spent, 0.001):.1f} Mbit/s")
+                if spent > seconds:
+                    break
+            answer.close()
+    except requests.RequestException as e:
+        return {"what": "download", "found": type(e).__name__, "ok": False}
+    spent = max(time.monotonic() - began, 0.001)
+    return {"what": "download", "found": f"{got * 8e-6 / spent:.1f} Mbit/s over {spent:.1f} s", "ok": got > 0}
 
 
 def stun(server: tuple[str, int], seconds: float = 2.0) -> tuple[str, int]:

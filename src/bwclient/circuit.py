@@ -145,6 +145,7 @@ class Circuit:
         self.health = Health(len(path), self.born)
         self.steps_ms = [0.0] * len(path)  # how long each hop's handshake took
         self.starved = ""  # why no more tickets can be had for it
+        self.starved_at = 0.0  # and since when
         self.data_at = 0.0  # when an inner packet went either way last
         self.retire_at = 0.0  # when it ends at the latest, once another one has taken over
         self.drops: dict[str, int] = {}

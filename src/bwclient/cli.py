@@ -59,7 +59,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-@app.command()
+@app.command(short_help="this machine through the tunnel (root)")
 def up(
     config: Config = "", hops: Hops = None, exit_region: ExitRegion = None, profile: Profile = None, pad: Pad = None,
     priority: Priority = None, detach: Annotated[bool, typer.Option("--detach", help="return once it is up")] = False,
@@ -71,7 +71,7 @@ def up(
     _run(s, detach, as_json)
 
 
-@app.command()
+@app.command(short_help="a router's whole LAN through the tunnel (root)")
 def lan(
     interface: Annotated[str, typer.Argument(help="the LAN's interface, br-lan say")], config: Config = "",
     hops: Hops = None, exit_region: ExitRegion = None, profile: Profile = None, pad: Pad = None,
@@ -93,7 +93,12 @@ def _run(s: settings_module.Settings, detach: bool, as_json: bool) -> None:
 
     if detach:
         return _detach(s, as_json)
-    raise typer.Exit(Up(s).run())
+    raise typer.Exit(Up(s, say_json if as_json else None).run())
+
+
+def say_json(state: str, reason: str) -> None:
+    """Each state as one line of JSON."""
+    print(json.dumps({"state": state, "reason": reason}), flush=True)
 
 
 def _detach(s: settings_module.Settings, as_json: bool) -> None:
@@ -110,7 +115,9 @@ def _detach(s: settings_module.Settings, as_json: bool) -> None:
         while True:
             status = read_json(Path(s.run_dir) / "status.json")
             if status.get("pid") == child.pid:
-                move(None, WORDS.get(status["state"], status["state"]))
+                built = [h["ready"] for h in status.get("hops", [])]
+                hop = f", hop {sum(built) + 1} of {len(built)}" if status["state"] == "building" and built else ""
+                move(None, WORDS.get(status["state"], status["state"]) + hop)
                 if status["state"] == "up":
                     break
             if child.poll() is not None:
@@ -120,7 +127,7 @@ def _detach(s: settings_module.Settings, as_json: bool) -> None:
         out.print(f"up through {len(status['hops'])} hops after {status['setup_ms']:.0f} ms of set-up")
 
 
-@app.command()
+@app.command(short_help="end the tunnel and restore the network (root)")
 def down(config: Config = "", as_json: Json = False) -> None:
     """End the tunnel, settle, and restore the network exactly; after a crash too (root)."""
     from .killswitch import SwitchError
@@ -146,12 +153,13 @@ def down(config: Config = "", as_json: Json = False) -> None:
         out.print("down" + (f"; restored what a crash left: {', '.join(done)}" if done else ""))
 
 
-@app.command()
+@app.command(short_help="how the tunnel stands; exit code 0 when it is up")
 def status(config: Config = "", as_json: Json = False) -> None:
     """How the tunnel stands: 0 when it is up."""
     s = load(config)
     found = _running(s)
     if not found:
+        emit({"state": "down", "reason": "the tunnel was not up yet"}, as_json)
         raise Fail(f"no status at {s.run_dir}/status.json: the tunnel was not up yet; `bw up` starts it")
     if not emit(found, as_json):
         pairs(
@@ -159,7 +167,7 @@ def status(config: Config = "", as_json: Json = False) -> None:
                 ("state", ": ".join(x for x in (WORDS.get(found["state"], found["state"]), found["reason"]) if x)),
                 ("inside", f"{found.get('inner_v4', '-')}  {found.get('inner_v6', '')}"),
                 ("moved", f"{found.get('inner_bytes_down', 0):,} B down, {found.get('inner_bytes_up', 0):,} B up"),
-                ("paid", amount(sum(h["paid_units"] for h in found.get("hops", [])))),
+                ("paid", amount(sum(found.get("paid", {}).values())) + " over all hops and circuits"),
                 ("re-routed", f"{found.get('reroutes', 0)} times"),
                 ("leak protection", "closed" if found.get("protected") else "off"),
             ]
@@ -167,7 +175,7 @@ def status(config: Config = "", as_json: Json = False) -> None:
     raise typer.Exit(0 if found["state"] in ("up", "moving", "rerouting", "new exit") else 1)
 
 
-@app.command()
+@app.command(short_help="the path in use and the spare one")
 def paths(config: Config = "", as_json: Json = False) -> None:
     """The path in use and the spare one: hops, round trips, what each was paid."""
     s = load(config)
@@ -180,16 +188,16 @@ def paths(config: Config = "", as_json: Json = False) -> None:
         return
     rtt = steering.get("rtt_ms", [])
     rows = [
-        (i + 1, h["id"][:12], h["address"], h["region"], "exit" if h["exit"] else "", rtt[i] if i < len(rtt) else "-",
-         h["paid_units"], h["used_units"])
+        (i + 1, h["id"][:8], h["address"], h["region"], "exit" if h["exit"] else "", rtt[i] if i < len(rtt) else "-",
+         f"{h['used_units']}/{h['paid_units']}")
         for i, h in enumerate(found["hops"])
     ]  # fmt: skip
-    table(["hop", "relay", "address", "region", "", "rtt ms", "paid", "used"], rows)
+    table(["hop", "relay", "address", "region", "", "rtt ms", "used/paid"], rows)
     spare = steering.get("spare") or []
-    out.print("spare: " + (" > ".join(r[:12] for r in spare) if spare else "none now"))
+    out.print("spare: " + (" > ".join(r[:8] for r in spare) if spare else "none now"))
 
 
-@app.command()
+@app.command(short_help="the verified directory, with each relay's weight")
 def relays(config: Config = "", as_json: Json = False) -> None:
     """The relays of the verified directory, with what is known of each and its weight."""
     from bwrouter.platform import net
@@ -219,6 +227,8 @@ def relays(config: Config = "", as_json: Json = False) -> None:
         )  # fmt: skip
     if emit({"relays": rows, "refused": known.refused}, as_json):
         return
+    if not rows:
+        raise Fail("the gateway lists no relay now" + (f"; refused: {known.refused}" if known.refused else ""))
     table(
         ["relay", "region", "address", "Mbit/s", "exit", "rtt ms", "weight"],
         [(r["id"][:12], r["region"], r["v4"] or r["v6"], r["rate_kbps"] / 1000, "exit" if r["exit"] else "",
@@ -226,32 +236,38 @@ def relays(config: Config = "", as_json: Json = False) -> None:
     )  # fmt: skip
 
 
-@app.command()
-def check(config: Config = "", as_json: Json = False) -> None:
+@app.command(short_help="audit this machine's network as others see it")
+def check(
+    config: Config = "",
+    stun: Annotated[str, typer.Option(help="HOST:PORT of a STUN server, which tells the address that it sees")] = "",
+    download: Annotated[str, typer.Option(help="URL that is fetched for some seconds")] = "", as_json: Json = False,
+) -> None:  # fmt: skip
     """Audit this machine's network as it is now, and say in words what others see."""
-    from .audit import audit
+    from .audit import audit, download_row, stun_row
 
     s = load(config)
-    with progress("Looking at this machine's network", None, as_json):
-        found = audit(s, _running(s))
+    with progress("Looking at this machine's network", None, as_json) as move:
+        rows = [stun_row(stun)] if stun else []
+        rows += [download_row(download, move)] if download else []
+        found = audit(s, _running(s), rows)
     if not emit(found, as_json):
         table(["what", "found", ""], [(r["what"], r["found"], "good" if r["ok"] else "BAD") for r in found["rows"]])
-        out.print(found["verdict"], soft_wrap=True)
+        out.print(found["verdict"], soft_wrap=not out.is_terminal)
     raise typer.Exit(0 if found["ok"] else 1)
 
 
-@app.command()
+@app.command(short_help="a tunnel for single programs; needs no root")
 def proxy(
     config: Config = "", socks: Annotated[int, typer.Option(help="port of SOCKS5 on localhost")] = 1080,
     http: Annotated[int, typer.Option(help="port of HTTP CONNECT on localhost; 0: none")] = 8118,
     hops: Hops = None, exit_region: ExitRegion = None, profile: Profile = None, pad: Pad = None,
-    priority: Priority = None,
+    priority: Priority = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """A tunnel for programs that are told to use it; needs no root and changes nothing on the machine."""
     from .proxy import serve
 
     s = load(config, hops=hops, exit_region=exit_region, profile=profile, padding=pad, priority=priority)
-    raise typer.Exit(serve(s, socks, http))
+    raise typer.Exit(serve(s, socks, http, say_json if as_json else None))
 
 
 cli_money.register(app, load)

@@ -28,7 +28,10 @@ Gib = Annotated[float, typer.Argument(min=0.00390625, max=65536, help="GiB throu
 
 def register(app: typer.Typer, load: Callable[..., Settings]) -> None:
     """Add the commands to `bw`. `load`: settings of a --config option."""
-    wallet_app = typer.Typer(invoke_without_command=True, help="The buyer's key, balances and tickets.")
+    wallet_app = typer.Typer(
+        invoke_without_command=True, help="The buyer's key, balances and tickets.",
+        short_help="key, balances and tickets",
+    )  # fmt: skip
     app.add_typer(wallet_app, name="wallet")
 
     @wallet_app.callback()
@@ -37,26 +40,28 @@ def register(app: typer.Typer, load: Callable[..., Settings]) -> None:
             _show(load(config), as_json)
 
     @wallet_app.command("new")
-    def new(config: Config = "", plain: Annotated[bool, typer.Option(help="do not encrypt")] = False) -> None:
+    def new(
+        config: Config = "", plain: Annotated[bool, typer.Option(help="do not encrypt")] = False, as_json: Json = False
+    ) -> None:
         """Make a key, encrypted at rest with a passphrase."""
-        _new(load(config), plain)
+        _new(load(config), plain, as_json)
 
     @wallet_app.command("encrypt")
-    def encrypt(config: Config = "") -> None:
+    def encrypt(config: Config = "", as_json: Json = False) -> None:
         """Encrypt a key that lies bare, or change the passphrase."""
-        _encrypt(load(config))
+        _encrypt(load(config), as_json)
 
-    @app.command()
+    @app.command(short_help="what bandwidth costs now")
     def quote(gib: Gib, config: Config = "", region: Region = 0, as_json: Json = False) -> None:
         """What bandwidth costs now, with how far buying it moves the price."""
         _quote(load(config), gib, region, as_json)
 
-    @app.command()
+    @app.command(short_help="buy bandwidth ahead of its use")
     def buy(gib: Gib, config: Config = "", region: Region = 0, as_json: Json = False) -> None:
         """Buy bandwidth ahead: swap, deposit, and take tickets."""
         _buy(load(config), gib, region, as_json)
 
-    @app.command()
+    @app.command(short_help="get back what was not used")
     def refund(config: Config = "", region: Region = 0, as_json: Json = False) -> None:
         """Get back what was not used: the rest of tickets, and the deposit that no ticket was taken for."""
         _refund(load(config), region, as_json)
@@ -100,7 +105,7 @@ def _held(x: dict[str, Any]) -> str:
     return f"{amount(x['ticket_units'])} in {x['tickets']} tickets, deposit {deposit}"
 
 
-def _new(s: Settings, plain: bool) -> None:
+def _new(s: Settings, plain: bool, as_json: bool) -> None:
     path = Path(s.wallet_key_file)
     if path.exists():
         raise Fail(f"{path} exists already; move it away first: it may hold money")
@@ -112,10 +117,12 @@ def _new(s: Settings, plain: bool) -> None:
             vault.save_key(str(path), key, vault.passphrase(s.passphrase_file, "New passphrase: ", twice=True))
     except (vault.VaultError, OSError) as e:
         raise Fail(str(e)) from e
-    out.print(f"{Account.from_key(key).address}  send BWT, and a little of the chain's coin for fees, to this address")
+    address = Account.from_key(key).address
+    if not emit({"address": address, "encrypted": not plain, "file": str(path)}, as_json):
+        out.print(f"{address}  send BWT, and a little of the chain's coin for fees, to this address")
 
 
-def _encrypt(s: Settings) -> None:
+def _encrypt(s: Settings, as_json: bool) -> None:
     try:
         key = vault.load_key(s.wallet_key_file, s.passphrase_file)
         old = os.environ.pop("BW_PASSPHRASE", None)
@@ -123,7 +130,8 @@ def _encrypt(s: Settings) -> None:
         vault.save_key(s.wallet_key_file, key, new)
     except (vault.VaultError, OSError) as e:
         raise Fail(str(e)) from e
-    out.print(f"{s.wallet_key_file} is encrypted")
+    if not emit({"encrypted": True, "file": s.wallet_key_file}, as_json):
+        out.print(f"{s.wallet_key_file} is encrypted")
 
 
 def _quote(s: Settings, gib: float, region: int, as_json: bool) -> None:

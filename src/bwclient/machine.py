@@ -3,9 +3,12 @@ by the run that did it or by a later `bw down`."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 from pathlib import Path
 from typing import Protocol
+
+from pyroute2.netlink.exceptions import NetlinkError
 
 from bwrouter.platform import net
 
@@ -28,6 +31,7 @@ class Place(Protocol):
     def allow(self, endpoints: list[Endpoint]) -> None: ...
     def carry(self, mtu: int, v4: str, v6: str) -> int: ...
     def readdress(self, v4: str, v6: str) -> None: ...
+    def refresh(self) -> None: ...
     def release(self, keep_closed: bool) -> None: ...
 
 
@@ -91,6 +95,12 @@ class Machine:
         if s.dns:
             self.resolver.set(s.tun, s.dns)
         return self.tun
+
+    def refresh(self) -> None:
+        """Every few seconds: the LAN may have other networks by now."""
+        if self.conf is not None and self.settings.lan:
+            with contextlib.suppress(NetlinkError):  # an interface on its way; it is tried again
+                self.conf.lan(self.settings.lan)
 
     def release(self, keep_closed: bool) -> None:
         """Undo routes, resolver and LAN; open the switch unless it is to stay closed. Raises what could not be undone,

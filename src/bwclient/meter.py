@@ -9,10 +9,18 @@ from typing import Protocol
 from bwrouter.wire import sizes as S
 from bwrouter.wire import ticket as T
 
-AHEAD_MIN = 12  # units paid ahead of use, at least
+# What a hop forwards now is counted here a round trip later, and a TCP that starts doubles its rate in each. So what
+# is needed is a multiple of what a round trip carries at the rate seen last.
+AHEAD_MIN = 16  # units paid ahead of use, at least
 AHEAD_WARM = 1  # and so many on a spare circuit, which carries no data yet
 AHEAD_MAX = 512
-AHEAD_SECONDS = 0.4  # and for so long at the rate of now
+AHEAD_SECONDS = 0.25  # and for so long at the rate of now
+AHEAD_RTTS = 4  # and for so many round trips more
+AHEAD_SECONDS_MOST = 1.5
+RATE_SECONDS = 0.1  # over which the rate is taken
+FLOWS_BYTES = 2 * S.UNIT  # from so much on a circuit counts as one that carries data,
+RESERVE = 64  # and the next ticket is opened when so many units are left: a start may outrun the opening
+ASK_SECONDS = 0.5  # until a ticket is asked for again after there was none
 RETRY = 0.4  # seconds until an unacknowledged PAY is said again
 DRIFT_SHARE = 0.03  # a relay may count so much more than we do (cells lost on their way to us)
 DRIFT_UNITS = 6
@@ -43,6 +51,12 @@ class SmallTicketSource(TicketSource, Protocol):
     def take_small(self, region: int) -> TicketLike: ...
 
 
+class ReturningSource(TicketSource, Protocol):
+    """A source that takes back what a circuit that has ended did not use up."""
+
+    def give_back(self, ticket: TicketLike) -> None: ...
+
+
 class NoTicket(RuntimeError):
     """A ticket source has none to give: money or a limit is used up; the text says which."""
 
@@ -70,6 +84,9 @@ class HopMeter:
     relay_used: int = 0  # units that the hop says were used
     ahead: int = AHEAD_MIN
     least: int = AHEAD_MIN  # of `ahead`
+    rtt: float = 0.0  # seconds, to this hop
+    lack: str = ""  # why the last ticket wanted could not be had
+    _asked: float = 0.0
     tickets: list[_Paying] = field(default_factory=list)
     _said: float = 0.0
     _rate_at: float = 0.0
@@ -94,11 +111,19 @@ class HopMeter:
         ticket = small(self.region) if small is not None and not self.tickets else self.source.take(self.region)
         self.tickets.append(_Paying(ticket, T.Chain(ticket.top, ticket.units)))
 
+    def end(self) -> None:
+        """The circuit has ended: what is left of its tickets goes back to their source, where it takes them."""
+        give_back = getattr(self.source, "give_back", None)
+        if give_back is not None:
+            for t in self.tickets:
+                give_back(t.ticket)
+
     def _adapt(self, now: float) -> None:
-        if now - self._rate_at >= 0.2:
-            rate = (self.used_bytes - self._rate_bytes) / max(now - self._rate_at, 0.2) / S.UNIT
+        if now - self._rate_at >= RATE_SECONDS:
+            rate = (self.used_bytes - self._rate_bytes) / (now - self._rate_at) / S.UNIT
             self._rate_at, self._rate_bytes = now, self.used_bytes
-            self.ahead = min(AHEAD_MAX, max(self.least, int(rate * AHEAD_SECONDS), self.ahead * 3 // 4))
+            span = min(AHEAD_SECONDS_MOST, AHEAD_SECONDS + AHEAD_RTTS * self.rtt)
+            self.ahead = min(AHEAD_MAX, max(self.least, int(rate * span), self.ahead * 7 // 8))
 
     def warm(self, yes: bool) -> None:
         """Pay a spare circuit's hop only what keeps it open, until it takes over."""
@@ -110,15 +135,20 @@ class HopMeter:
         now = time.monotonic()
         self._adapt(now)
         want = self.used_units + self.ahead
-        if self.capacity - want < 2 * self.ahead:
+        reserve = RESERVE if self.used_bytes > FLOWS_BYTES else 0
+        if self.capacity - want < max(2 * self.ahead, reserve) and now - self._asked > ASK_SECONDS:
             # Opening costs a round trip to the gateway: the next ticket is on its way before this one ends.
-            self._add_ticket()
+            try:
+                self._add_ticket()
+                self.lack = ""
+            except NoTicket as e:  # what is left of those at hand is paid all the same
+                self.lack, self._asked = str(e), now
         out: list[bytes] = []
         grow = want - self.paid_units
         late = now - self._said > RETRY
         for serial, t in enumerate(self.tickets):
             step = min(t.ticket.units - t.index, max(grow, 0))
-            moved = step > 0 and (step >= self.ahead // 4 or step == t.ticket.units - t.index)
+            moved = step > 0 and (step >= self.ahead // 8 or step == t.ticket.units - t.index)
             if moved:
                 t.index += step
             grow -= step
@@ -148,6 +178,11 @@ class HopMeter:
         for serial, t in enumerate(self.tickets):
             if opened >> serial & 1:
                 t.opened = True
+
+    @property
+    def starving(self) -> bool:
+        """Whether all tickets are paid up and no other one could be had; `lack` says why."""
+        return bool(self.lack) and self.paid_units >= self.capacity
 
     @property
     def settled(self) -> bool:

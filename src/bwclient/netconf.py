@@ -27,6 +27,7 @@ class NetConf:
         self.mtu = mtu
         self._ip = IPRoute()
         self._undo: list[tuple[str, dict[str, Any]]] = []
+        self._lan: set[tuple[int, str, int]] = set()  # family, network, length
         self.index = self._ip.link_lookup(ifname=tun)[0]
 
     def up(self, v4: str, v6: str, exclude: list[str]) -> None:
@@ -61,12 +62,26 @@ class NetConf:
         ip.route("replace", family=socket.AF_INET, dst="0.0.0.0/0", oif=self.index, table=TABLE)
 
     def lan(self, interface: str) -> None:
-        """What is for the LAN's own hosts stays there."""
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for route in self._ip.get_routes(family=family, oif=self._ip.link_lookup(ifname=interface)[0], table=254):
-                dst = dict(route["attrs"]).get("RTA_DST")
-                if dst:
-                    self._rule(family=family, priority=_PRIO_EXCLUDE, dst=dst, dst_len=route["dst_len"], table=254)
+        """What is for the LAN's own hosts stays there, and what comes out of the tunnel for them goes there. To be
+        called again now and then: the provider may delegate another prefix at any time."""
+        ip = self._ip
+        wanted: set[tuple[int, str, int]] = set()
+        for index in ip.link_lookup(ifname=interface):
+            for family in (socket.AF_INET, socket.AF_INET6):
+                for route in ip.get_routes(family=family, oif=index, table=254):
+                    dst = dict(route["attrs"]).get("RTA_DST")
+                    if dst:
+                        wanted.add((int(family), dst, route["dst_len"]))
+        if not self._lan:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                self._rule(family=family, priority=_PRIO_EXCLUDE, iifname=self.tun, table=254)
+        for kind, dst, size in wanted - self._lan:
+            self._rule(family=kind, priority=_PRIO_EXCLUDE, dst=dst, dst_len=size, table=254)
+        for kind, dst, size in self._lan - wanted:
+            what = {"family": kind, "priority": _PRIO_EXCLUDE, "dst": dst, "dst_len": size, "table": 254}
+            self._ip.rule("del", **what)
+            self._undo.remove(("rule", what))
+        self._lan = wanted
 
     def _v6(self) -> bool:
         try:

@@ -95,13 +95,14 @@ def draw(candidates: Sequence[Descriptor], value: Callable[[Descriptor], float])
 
 def choose(relays: Sequence[Descriptor], hops: int, region: int | None = None, avoid: frozenset[bytes] = frozenset(),
            last: bytes | None = None, *, wish: Wish | None = None, facts: Facts | None = None,
-           guards: Collection[bytes] = (), apart: Collection[bytes] = ()) -> list[Descriptor]:  # fmt: skip
+           guards: Collection[bytes] = (), apart: Collection[bytes] = (), only_apart: bool = False,
+           ) -> list[Descriptor]:  # fmt: skip
     """A path, its exit last. Exits serve as inner hops only where nothing else is left.
 
     `wish` says more than `hops` and `region` can. `avoid` holds ids of relays that failed lately, `last` the id of the
     exit if it must be that one, `guards` the relays among which the first hop is drawn if any of them can be, `apart`
-    relays that are taken only where no others are left (those of the path that this one is the spare of). Raises
-    PathError.
+    relays that are taken as inner hops only where no others are left (those of the path that this one is the spare of);
+    with `only_apart` not even then. Raises PathError.
     """
     w = wish or Wish(hops, (region,) if region is not None else (), diversity=RELAXED)
     facts = facts or {}
@@ -113,6 +114,8 @@ def choose(relays: Sequence[Descriptor], hops: int, region: int | None = None, a
         raise PathError(f"no exit among {len(relays)} relays{where}: try another --exit-region, or wait")
     top = max((k.stake_bwt for k in facts.values()), default=0)
     path = [draw(exits, lambda d: weight(d, facts.get(d.relay, _NOTHING), w.profile, top))]
+    if only_apart:
+        usable = [d for d in usable if d.relay not in apart]
     for place in range(w.hops - 2, -1, -1):
         path.insert(0, _next(path, usable, w, facts, top, guards if place == 0 else (), guards, apart))
     return path

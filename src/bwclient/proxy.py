@@ -110,6 +110,9 @@ class Cell:
         """Other inner addresses."""
         self.address(v4, v6, self.mtu)
 
+    def refresh(self) -> None:
+        """Nothing to do."""
+
     def release(self, keep_closed: bool) -> None:
         """End the child; its namespace goes with it."""
         self.close()
@@ -283,8 +286,10 @@ async def _pump(
 # -- the command ---------------------------------------------------------------------------
 
 
-def serve(settings: Settings, socks_port: int, http_port: int) -> int:
-    """Until interrupted; the exit code."""
+def serve(
+    settings: Settings, socks_port: int, http_port: int, said: Callable[[str, str], None] | None = None
+) -> int:
+    """Until interrupted; the exit code. `said(state, reason)` is told each state."""
     from .up import Up
 
     try:
@@ -292,4 +297,4 @@ def serve(settings: Settings, socks_port: int, http_port: int) -> int:
     except OSError as e:
         print(e, file=sys.stderr)
         return 1
-    return Up(settings, place=cell).run()
+    return Up(settings, said, cell).run()

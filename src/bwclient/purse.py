@@ -1,7 +1,8 @@
 """A stock of tickets for one run: bought before the tunnel comes up, refilled by a thread while it runs.
 
 Refills come at random times, some while before they are needed: a gateway that sees when tickets are bought must not
-be able to tell from it when, or how much, their buyer uses.
+be able to tell from it when, or how much, their buyer uses. What circuits that ended did not use up is fetched back
+likewise: a large ticket that was hardly begun is most of its price.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from .budget import Budget
 from .chain import ChainError
-from .meter import NoTicket
+from .meter import NoTicket, TicketLike
 from .oprf import BadElement, BadProof
 from .settings import Settings
 from .tickets import Ticket
@@ -23,6 +24,8 @@ from .wallet import Wallet, WalletError
 
 BIG, SMALL = 1024, 64
 REFILL_SECONDS = 20.0  # a refill waits a random time up to this while stock is left
+RETRY_SECONDS = 2.0  # after a purchase that failed
+RECLAIM_SECONDS = 60.0  # and tickets of circuits that ended up to this before they are asked about
 _REFUSALS = (WalletError, ChainError, BadProof, BadElement, OSError)
 
 
@@ -50,11 +53,13 @@ class Purse:
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._stock: dict[int, deque[Ticket]] = {region: deque() for region in settings.all_regions}
+        self._ended: deque[Ticket] = deque()  # of circuits that are no more
         self._closing = False
         self._error = ""
         self._money = threading.Lock()  # one purchase or refund at a time
-        self._urgent = False
+        self._low = self._urgent = False
         self.bought_units = 0
+        self.reclaimed_units = 0
         self.taken_units = 0
         self.budget = Budget(
             Path(settings.state_dir) / "spent.json", settings.spend_limit_hour_units, settings.spend_limit_day_units
@@ -136,17 +141,53 @@ class Purse:
     def _refill(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait()
-                if not self._urgent and not self._closing:
+                if not self._low and not self._closing:
+                    self._wake.wait(secrets.randbelow(int(RECLAIM_SECONDS * 1000)) / 1000)
+                if self._low and not self._urgent and not self._closing:
                     self._wake.wait(secrets.randbelow(int(REFILL_SECONDS * 1000)) / 1000)
-                self._urgent = False
                 if self._closing:
                     return
+                urgent, self._low, self._urgent = self._urgent, False, False
             try:
-                self._buy()
+                if urgent:
+                    self._buy()
+                self._reclaim()
+                if self._is_low():
+                    self._buy()
             except PurseError as e:
-                with self._lock:
+                with self._wake:
                     self._error = str(e)
+                    if not self._closing:
+                        self._wake.wait(RETRY_SECONDS)
+                    self._low = self._urgent = True
+
+    def _is_low(self) -> bool:
+        with self._lock:
+            return any(sum(t.units for t in s) * 2 < self.settings.stock_units for s in self._stock.values())
+
+    def _reclaim(self) -> None:
+        """Fetch back what is left of ended circuits' tickets. Raises PurseError."""
+        for _ in range(len(self._ended)):
+            ticket = self._ended.popleft()
+            try:
+                with self._money:
+                    gained = self.wallet.reclaim_one(ticket)
+            except _REFUSALS as e:
+                self._ended.append(ticket)
+                raise PurseError(f"refund: {e}") from e
+            if gained is None:
+                self._ended.append(ticket)  # the relay is not through with it
+                continue
+            with self._lock:
+                self._stock[ticket.region].extend(gained)
+                self.reclaimed_units += sum(t.units for t in gained)
+            if self._closing:
+                return
+
+    def give_back(self, ticket: TicketLike) -> None:
+        """A circuit ended that had this ticket of ours."""
+        assert isinstance(ticket, Ticket)
+        self._ended.append(ticket)
 
     # -- handing out -----------------------------------------------------------------
 
@@ -170,7 +211,7 @@ class Purse:
             self.taken_units += ticket.units
             left = sum(t.units for t in stock)
             if left * 2 < self.settings.stock_units:
-                self._urgent = left * 6 < self.settings.stock_units
+                self._low, self._urgent = True, left * 6 < self.settings.stock_units
                 self._wake.notify()
         return self.wallet.store.take(ticket)
 
@@ -179,6 +220,7 @@ class Purse:
             return {
                 "stock_units": sum(t.units for stock in self._stock.values() for t in stock),
                 "bought_units": self.bought_units, "taken_units": self.taken_units,
+                "reclaimed_units": self.reclaimed_units,
                 "hour_units": self.budget.within(3600), "day_units": self.budget.within(86_400), "error": self._error,
             }  # fmt: skip
 

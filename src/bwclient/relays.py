@@ -22,7 +22,8 @@ from .reach import OWN
 from .settings import Settings
 
 REFRESH_SECONDS = 120.0
-AVOID_SECONDS = 60.0
+AVOID_SECONDS = 60.0  # a relay that let a circuit down is left out for so long
+RECENT_SECONDS = 5.0  # and is not even tried for a spare path that shares no hop, before so long has passed
 _FADE_SECONDS = 600.0  # a failure weighs half after so long
 _OWNERS_MOST = 400  # relays whose owners are asked for in one refresh
 
@@ -40,7 +41,7 @@ class Relays:
         self.listed: list[Descriptor] = []
         self.refused: dict[str, int] = {}
         self._told: Mapping[bytes, directory.Facts] = {}
-        self._avoid: dict[bytes, float] = {}
+        self._avoid: dict[bytes, tuple[float, float]] = {}  # since when, until when
         self._session = OWN.session()
         self._wake = threading.Event()
         self._closing = False
@@ -123,7 +124,15 @@ class Relays:
         own = self.measured.setdefault(relay.hex(), {})
         fade = 0.5 ** ((now - own.get("failed_at", 0.0)) / _FADE_SECONDS)
         own["failures"], own["failed_at"] = own.get("failures", 0.0) * fade + 1, now
-        self._avoid[relay] = time.monotonic() + AVOID_SECONDS
+        self._shun(relay, AVOID_SECONDS)
+
+    def suspect(self, relay: bytes) -> None:
+        """A relay stood behind one that fell silent, so that nobody knows how it is: left out for a short while."""
+        self._shun(relay, RECENT_SECONDS)
+
+    def _shun(self, relay: bytes, seconds: float) -> None:
+        now = time.monotonic()
+        self._avoid[relay] = now, max(self._avoid.get(relay, (0.0, 0.0))[1], now + seconds)
 
     def learn(self, c: Circuit) -> None:
         """Take over a circuit's round trips: each hop's from the hop before it."""
@@ -144,22 +153,26 @@ class Relays:
         return Wish(s.hops, s.all_regions, s.exit_region, s.profile, s.diversity)
 
     def choose(self, last: bytes | None = None, apart: frozenset[bytes] = frozenset()) -> list[Descriptor]:
-        """A path; see path.choose. What let us down lately is left out while there is anything else. Raises
-        PathError."""
+        """A path; see path.choose. What let us down lately is left out while there is anything else: first what did not
+        do so in the last RECENT_SECONDS is used again, then relays of `apart`, at last all. Raises PathError."""
         facts, wish = self.facts(), self.wish()
         now = time.monotonic()
-        self._avoid = {relay: until for relay, until in self._avoid.items() if until > now}
+        self._avoid = {relay: times for relay, times in self._avoid.items() if times[1] > now}
         avoid = sorted((r for r in self._avoid if r != last), key=self._avoid.__getitem__)
+        old = sum(now - self._avoid[r][0] >= RECENT_SECONDS for r in avoid)
         here = [d for d in self.listed if d.region in wish.regions]
         guards = self.guards.ids(here, lambda d: weight(d, facts[d.relay], wish.profile), wish.diversity)
-        while True:
-            first = [g for g in guards if g not in avoid and g not in apart]
+        # What failed longest ago is tried again before there is no path at all.
+        plans = [(avoid[i:], True) for i in range(old + 1)] if apart else []
+        plans += [(avoid[i:], False) for i in range(len(avoid) + 1)]
+        for i, (left_out, only_apart) in enumerate(plans):
+            first = [g for g in guards if g not in left_out and g not in apart]
             try:
                 return choose(
-                    self.listed, wish.hops, avoid=frozenset(avoid), last=last, wish=wish, facts=facts,
-                    guards=first[:1] or guards, apart=apart,
+                    self.listed, wish.hops, avoid=frozenset(left_out), last=last, wish=wish, facts=facts,
+                    guards=first[:1] or guards, apart=apart, only_apart=only_apart,
                 )  # fmt: skip
             except PathError:
-                if not avoid:
+                if i == len(plans) - 1:
                     raise
-                avoid = avoid[1:]  # what failed longest ago is tried again before there is no path at all
+        raise AssertionError("the last plan returns or raises")

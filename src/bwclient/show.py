@@ -27,7 +27,7 @@ class Fail(typer.Exit):
     """Ends the command with a message on stderr. Exit code 1: it did not work; 2: a wrong setting or option."""
 
     def __init__(self, text: str, code: int = 1) -> None:
-        err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(text, style="red", markup=False, highlight=False, soft_wrap=not err.is_terminal)
         super().__init__(code)
 
 
@@ -40,7 +40,9 @@ def emit(document: Any, as_json: bool) -> bool:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """A table on stdout."""
-    t = Table(*head, title=title or None, title_justify="left")
+    t = Table(title=title or None, title_justify="left")
+    for name in head:
+        t.add_column(name, overflow="fold")  # in a narrow window nothing is left out
     for row in rows:
         t.add_row(*(str(x) for x in row))
     out.print(t)

@@ -14,18 +14,21 @@ from bwrouter.wire.descriptor import Descriptor
 
 from .circuit import Circuit, CircuitError
 from .path import PathError
-from .tunnel import Tunnel
+from .tunnel import STEP_TRIES, Tunnel
 
 IDLE_SECONDS = 5.0  # between questions on an idle circuit
 SPARE_SECONDS = 1.0  # and on the spare
 MEASURE_SECONDS = 1.0  # between questions on a circuit in use
-RESUME_TRIES = (0.15, 0.25, 0.4)  # seconds; together the time after which an exit that does not resume counts as dead
 REBUILD_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # between tries to get a spare
 LOSS_BAD = 0.05
 DELAY_BAD = 0.15  # seconds over the spare's round trip, and twice it
 BAD_SECONDS = 3.0  # how long it must be bad
 CALM_SECONDS = 20.0  # between two moves that are no emergency
 SPARE_LIFE = 1200.0
+IMPROVE_SECONDS = 5.0  # between looks for a better spare, while the one at hand shares a hop with the path
+STARVE_SECONDS = 10.0  # how long there may be no ticket to be had: a purchase is repeated meanwhile
+RESUME_LEAST = 0.1  # seconds of the first try of RESUME, or 2.5 round trips of the spare path
+HURRY_LEAST = 0.25  # seconds for one hop's handshake before it is tried again, while packets wait
 
 Job = Generator[None, None, None]
 
@@ -35,6 +38,7 @@ class Chooser(Protocol):
 
     def choose(self, last: bytes | None = None, apart: frozenset[bytes] = frozenset()) -> list[Descriptor]: ...
     def blame(self, relay: bytes) -> None: ...
+    def suspect(self, relay: bytes) -> None: ...
     def learn(self, c: Circuit) -> None: ...
     def hurry(self) -> None: ...
 
@@ -62,10 +66,11 @@ class Steering:
         self._job: Iterator[None] | None = None
         self._job_is = ""  # "spare" or "path"
         self._building: list[Descriptor] = []
-        self._tries = 0
+        self._tries = {"spare": 0, "path": 0}  # that failed, one after the other
         self._spare_at = 0.0
         self._bad_since = self._moved_at = self._measured_at = 0.0
         self._mourned: Circuit | None = None
+        self._silent: list[bytes] = []  # inner hops of it that may be dead
         self._lost_at = 0.0
         self._begun = False
 
@@ -94,7 +99,7 @@ class Steering:
         if self._job_is == "path":
             return
         self._watch_spare(now)
-        if self.want_spare and self.spare is None and self._job is None and now >= self._spare_at:
+        if self.want_spare and self._job is None and now >= self._spare_at and not self._apart(c):
             self._start("spare", self._get_spare(c))
         self._measure(c, now)
 
@@ -107,7 +112,7 @@ class Steering:
         return 20 if c is not None and time.monotonic() - c.data_at < 2 else 100
 
     def _watch(self, c: Circuit, now: float) -> None:
-        if c.starved:
+        if c.starved and now - c.starved_at > STARVE_SECONDS:
             raise Lost(c.starved)
         if c.error is not None:
             return self._dead(c, str(c.error), c.error.hop, now)
@@ -131,9 +136,14 @@ class Steering:
         last = c.hops[-1].descriptor.relay
         if hop < len(c.hops) - 1:
             self.relays.blame(c.hops[hop].descriptor.relay)
+            for behind in c.hops[hop + 1 : -1]:
+                self.relays.suspect(behind.descriptor.relay)
+        self._silent = [h.descriptor.relay for h in c.hops[hop:-1]]
         self.tunnel.hold(True)
-        if self._job_is == "spare" and self.spare is None and self._job is not None:
-            self._job_is = "path"  # it is on its way already
+        on_its_way = self._job_is == "spare" and self.spare is None and self._job is not None
+        if on_its_way and not any(d.relay in _inner(c) for d in self._building[:-1]):
+            assert self._job is not None
+            self._job_is = "path"
             self._job = self._then_resume(self._job)
             return
         self._drop_job()
@@ -167,7 +177,7 @@ class Steering:
             next(self._job)
             return
         except StopIteration:
-            self._job, self._job_is, self._tries = None, "", 0
+            self._job, self._job_is, self._tries[kind] = None, "", 0
             if kind == "path":
                 self._arrived()
         except (CircuitError, PathError) as e:
@@ -178,27 +188,31 @@ class Steering:
     def _arrived(self) -> None:
         if self._mourned is not None:
             self.gaps_ms.append((time.monotonic() - self._lost_at) * 1000)
-        self._mourned, self._lost_at, self._bad_since = None, 0.0, 0.0
+        self._mourned, self._lost_at, self._bad_since, self._spare_at = None, 0.0, 0.0, 0.0
         self.tunnel.hold(False)
+        c = self.tunnel.circuit
+        if c is not None and not c.health.whole.smooth:  # without its round trip death would be seen late
+            for i in range(len(c.hops)):
+                self.tunnel.ping(c, i)
         if self._begun:  # of the first path the caller tells, once packets go through it
             self.say("up", "")
 
     def _failed(self, kind: str, error: CircuitError | PathError, now: float) -> None:
         if isinstance(error, CircuitError) and error.hop < len(self._building):
             self.relays.blame(self._building[error.hop].relay)
-        self._tries += 1
-        if self._tries > 3:
+        tries = self._tries[kind] = self._tries[kind] + 1
+        if tries > 3:
             self.relays.hurry()
         if kind == "spare":
-            self._spare_at = now + REBUILD_SECONDS[min(self._tries, len(REBUILD_SECONDS)) - 1]
+            self._spare_at = now + REBUILD_SECONDS[min(tries, len(REBUILD_SECONDS)) - 1]
             return
         if now - self._lost_at > self.give_up:
             raise Lost(f"no path could be had in {self.give_up:.0f} s: {error}")
         self.say("rerouting", f"{error}; trying another path")
-        pause = 0.0 if self._tries < 3 else min(5.0, 0.25 * self._tries)
-        # An exit is given up when it is the one that is silent, or when it can't be reached in some tries.
+        pause = 0.0 if tries < 3 else min(5.0, 0.25 * tries)
+        # An exit is given up when it is silent over two paths, or when it can't be reached in some tries.
         inner = isinstance(error, CircuitError) and error.hop < len(self._building) - 1
-        exit = self._building[-1].relay if inner and self._tries < 4 and self.tunnel.inner_v4 else None
+        exit = self._building[-1].relay if tries < (4 if inner else 2) and self.tunnel.inner_v4 else None
         self._start("path", self._fresh(exit, pause))
 
     def _path(self, last: bytes | None, apart: frozenset[bytes] = frozenset()) -> list[Descriptor]:
@@ -206,10 +220,22 @@ class Steering:
         return self._building
 
     def _get_spare(self, c: Circuit) -> Job:
-        """A second circuit to the same exit, apart from the first one where there are relays enough."""
-        apart = frozenset(h.descriptor.relay for h in c.hops[:-1])
-        self.spare = yield from self.tunnel.opening(self._path(c.hops[-1].descriptor.relay, apart), warm=True)
-        self.spare.data_at = 0.0
+        """A second circuit to the same exit, apart from the first one where there are relays enough; it replaces one
+        that is not."""
+        inner = _inner(c)
+        self._spare_at = time.monotonic() + IMPROVE_SECONDS
+        path = self._path(c.hops[-1].descriptor.relay, inner)
+        if self.spare is not None and any(d.relay in inner for d in path[:-1]):
+            return  # no better than the one at hand
+        spare = yield from self.tunnel.opening(path, warm=True)
+        spare.data_at = 0.0
+        worse, self.spare = self.spare, spare
+        if worse is not None:
+            self.tunnel.end(worse)
+
+    def _apart(self, c: Circuit) -> bool:
+        """Whether there is a spare that shares no inner hop with the path."""
+        return self.spare is not None and not _inner(self.spare) & _inner(c)
 
     def _then_resume(self, job: Iterator[None]) -> Job:
         yield from job
@@ -219,8 +245,10 @@ class Steering:
 
     def _over_spare(self, exit: bytes) -> Job:
         """The session to the spare path; without one to a fresh path to the same exit, and at last to another exit."""
-        if self.spare is not None:
-            c, self.spare = self.spare, None
+        dead, c, self.spare = self._mourned, self.spare, None
+        if c is not None and dead is not None and _inner(c) & frozenset(self._silent):
+            self.tunnel.end(c)  # it shares a hop with what has just died
+        elif c is not None:
             yield from self._take_over(c)
             return
         yield from self._fresh(exit)
@@ -231,7 +259,8 @@ class Steering:
         for i in range(len(c.hops)):
             self.tunnel.ping(c, i)
         try:
-            yield from self.tunnel.resuming(c, RESUME_TRIES)
+            least = max(RESUME_LEAST, 2.5 * c.health.whole.smooth)
+            yield from self.tunnel.resuming(c, (least, least, 1.5 * least))
         except CircuitError as e:
             silent = [i for i, at in enumerate(c.health.answered) if at < began]
             raise CircuitError(silent[0] if silent else len(c.hops) - 1, e.text) from e
@@ -241,8 +270,9 @@ class Steering:
         while time.monotonic() < until:
             yield
         before, old = (self.tunnel.inner_v4, self.tunnel.inner_v6), self.tunnel.circuit
-        path = self._path(exit)
-        yield from self.tunnel.building(path)
+        dead = self._mourned
+        path = self._path(exit, _inner(dead) if dead is not None else frozenset())
+        yield from self.tunnel.building(path, _hurry(dead) if dead is not None else STEP_TRIES)
         # Two exits may well give the same inner addresses.
         other = old is not None and old.hops[-1].descriptor.relay != path[-1].relay
         if before[0] and (other or before != (self.tunnel.inner_v4, self.tunnel.inner_v6)):
@@ -321,3 +351,14 @@ class Steering:
 
     def _tell_endpoints(self) -> None:
         self.endpoints(self.tunnel.endpoints())
+
+
+def _hurry(dead: Circuit) -> tuple[float, ...]:
+    """Seconds for one hop's handshake, while packets wait: by the round trip of the path that died."""
+    least = max(HURRY_LEAST, 2 * dead.health.whole.smooth)
+    return (least, 1.5 * least, 2 * least)
+
+
+def _inner(c: Circuit) -> frozenset[bytes]:
+    """Relays of a circuit before its exit."""
+    return frozenset(h.descriptor.relay for h in c.hops[:-1])

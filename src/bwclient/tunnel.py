@@ -19,13 +19,18 @@ from bwrouter.wire.descriptor import Descriptor
 from bwrouter.wire.ticket import BadPayment
 
 from .circuit import Circuit, CircuitError, SlotView
-from .meter import MeterError, NoTicket, TicketSource
+from .meter import MeterError, TicketSource
 
 _BATCH = 64
-_STEP_TIMEOUTS = (1.0, 1.5, 1.5)  # seconds for one hop's handshake before it is tried again
+STEP_TRIES = (1.0, 1.5, 1.5)  # seconds for one hop's handshake before it is tried again
 _SO_MARK = 36
 _INNER_MTU_LEAST = 1280  # IPv6 has no smaller one
 _RETIRE_SECONDS = 5.0  # an old circuit's late packets and last payments
+
+
+def place(address: str, port: int) -> str:
+    """Address and port in one text (RFC 5952, section 6)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 @dataclass(frozen=True)
@@ -116,22 +121,24 @@ class Tunnel:
         """
         self._drive(self.building(path))
 
-    def building(self, path: list[Descriptor]) -> Iterator[None]:
+    def building(self, path: list[Descriptor], tries: Sequence[float] = STEP_TRIES) -> Iterator[None]:
         """`build` in steps: advance it after each `step` until it is exhausted."""
         start = time.monotonic()
-        c = yield from self.opening(path)
+        c = yield from self.opening(path, tries=tries)
         yield from self.resuming(c)
         self.setup_ms = (time.monotonic() - start) * 1000
 
-    def opening(self, path: list[Descriptor], warm: bool = False) -> Generator[None, None, Circuit]:
+    def opening(
+        self, path: list[Descriptor], warm: bool = False, tries: Sequence[float] = STEP_TRIES
+    ) -> Generator[None, None, Circuit]:
         """A circuit with all its hops ready and paid, which carries nothing yet; in steps. `warm`: paid only as much as
-        keeps it open. Raises CircuitError."""
+        keeps it open. `tries`: seconds for a hop's handshake until it is said again. Raises CircuitError."""
         c = self._circuit(path)
         try:
             for hop in c.hops:
                 hop.meter.warm(warm)
             yield from self._attempt(
-                c, 0, lambda: net.sendto(self.fd, c.create(), c.sockaddr), lambda: c.hops[0].ready
+                c, 0, lambda: net.sendto(self.fd, c.create(), c.sockaddr), lambda: c.hops[0].ready, tries
             )
             self._pay(c)
             for i in range(1, len(path)):
@@ -141,6 +148,7 @@ class Tunnel:
                     i,
                     lambda i=i, payload=payload: self._control(c, i - 1, S.EXTEND, payload),  # type: ignore[misc]
                     lambda i=i: c.hops[i].ready,  # type: ignore[misc]
+                    tries,
                 )
                 self._pay(c)
         except (CircuitError, GeneratorExit):
@@ -148,7 +156,7 @@ class Tunnel:
             raise
         return c
 
-    def resuming(self, c: Circuit, tries: Sequence[float] = _STEP_TIMEOUTS) -> Iterator[None]:
+    def resuming(self, c: Circuit, tries: Sequence[float] = STEP_TRIES) -> Iterator[None]:
         """The exit session over an open circuit, which carries the data from then on; in steps. Raises CircuitError;
         the circuit is ended then."""
         last = len(c.hops) - 1
@@ -190,7 +198,7 @@ class Tunnel:
 
     def _attempt(
         self, c: Circuit, hop: int, send: Callable[[], Any], done: Callable[[], bool],
-        tries: Sequence[float] = _STEP_TIMEOUTS,
+        tries: Sequence[float] = STEP_TRIES,
     ) -> Iterator[None]:  # fmt: skip
         for seconds in tries:
             began = time.monotonic()
@@ -203,6 +211,7 @@ class Tunnel:
                 if done():
                     if seconds == tries[0]:
                         c.steps_ms[hop] = (time.monotonic() - began) * 1000
+                        c.hops[hop].meter.rtt = time.monotonic() - began
                     return
         raise CircuitError(hop, "no answer")
 
@@ -267,6 +276,7 @@ class Tunnel:
         self._seal(c, i, target, len(payload), command)
 
     def _pay(self, c: Circuit) -> None:
+        starved = ""
         for i, hop in enumerate(c.hops):
             if hop.ready and c.error is None:
                 try:
@@ -274,11 +284,15 @@ class Tunnel:
                 except MeterError as e:
                     c.error = CircuitError(i, str(e))
                     return
-                except NoTicket as e:
-                    c.starved = str(e)
-                    return
                 for payload in payloads:
                     self._control(c, i, S.PAY, payload)
+                if hop.meter.starving:
+                    starved = hop.meter.lack
+        if not starved:
+            c.starved_at = 0.0
+        elif not c.starved_at:
+            c.starved_at = time.monotonic()
+        c.starved = starved
 
     # -- the loop ---------------------------------------------------------------------
 
@@ -415,6 +429,7 @@ class Tunnel:
             self._control(c, hop, S.PONG, payload[:8])
         elif command == S.PONG:
             c.health.pong(hop, payload[:8], c.heard)
+            c.hops[hop].meter.rtt = c.health.rtt[hop].smooth
         elif command == S.ERROR and len(payload) >= 2:
             # An old answer to a repeated EXTEND is no failure of the hop that has been reached since.
             if not (payload[1] == S.EXTEND and hop + 1 < len(c.hops) and c.hops[hop + 1].ready):
@@ -441,6 +456,8 @@ class Tunnel:
         self._flush()
         if self._circuits.pop(c.cid_words, None) is not None:
             self._count_paid(c, self._paid_before)
+            for hop in c.hops:
+                hop.meter.end()
         c.close()
 
     @staticmethod
@@ -477,7 +494,7 @@ class Tunnel:
         return {
             "hops": [
                 {
-                    "id": h.descriptor.relay.hex(), "address": "{}:{}".format(*h.endpoint), "region":
+                    "id": h.descriptor.relay.hex(), "address": place(*h.endpoint), "region":
                     h.descriptor.region,
                     "exit": h.descriptor.exit, "paid_units": h.meter.paid_units, "acked_units": h.meter.acked_units,
                     "used_units": h.meter.used_units, "used_bytes": h.meter.used_bytes,

@@ -28,6 +28,7 @@ from .steer import Lost, Steering
 from .tunnel import Padding, Tunnel
 
 PADDINGS = {"none": NONE, "buckets": BUCKETS, "constant": CONSTANT}
+REFRESH_SECONDS = 3.0
 DIRECT_AFTER = 15.0  # seconds without any path after which the gateway may be asked past the tunnel again
 _REFUSALS = (
     PurseError, directory.DirectoryError, path.PathError, net.NetError, Lost, SwitchError, ResolverError, Busy,
@@ -50,7 +51,7 @@ class Up:
         self._said = said
         self._stop = False
         self._was_up = False
-        self._status_at = 0.0
+        self._status_at = self._refreshed_at = 0.0
         self._rerouting_since = 0.0
         self._gateway: list[Endpoint] = []
         self._always_direct = False
@@ -135,12 +136,17 @@ class Up:
         steering = self.steering = Steering(
             tunnel, self.relays, self._say, self._renewed, self._endpoints, s.spare
         )
-        steering.begin(lambda: self._stop)
+        steering.begin(self._building)
         if self._stop:
             return 0
         self._carry(tunnel, steering)
         self._say("closing")
         return 0
+
+    def _building(self) -> bool:
+        """Whether to stop, asked while the first path is being built: `status.json` tells how far it is."""
+        self._write_status()
+        return self._stop
 
     def _carry(self, tunnel: Tunnel, steering: Steering) -> None:
         """The machine's traffic through the tunnel until stopped; a path that fails is replaced. Raises Lost."""
@@ -158,6 +164,9 @@ class Up:
             steering.turn()
             self._direct_if_lost()
             self._write_status()
+            if time.monotonic() - self._refreshed_at > REFRESH_SECONDS:
+                self._refreshed_at = time.monotonic()
+                self.machine.refresh()
 
     def _direct_if_lost(self) -> None:
         """Without any path for long, the directory may be out of date: the gateway may be asked past the tunnel."""

@@ -15,12 +15,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import requests
 from eth_account.messages import encode_defunct
 
 from bwclient import oprf
 from bwclient.chain import Chain, ChainError
-from bwclient.reach import OWN
+from bwclient.desk import Desk, Refused, WalletError
 from bwclient.tickets import Store, Ticket, chain
 
 UNIT_WEI = 10**18 // 16_384
@@ -37,19 +36,6 @@ _SPEND = {
         {"name": "cumulative", "type": "uint256"},
     ]
 }
-
-
-class WalletError(Exception):
-    """The wallet can't do what was asked; the message says why and what would help."""
-
-
-class Refused(WalletError):
-    """The gateway's answer was a problem document; `code` is its code."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(f"gateway refuses ({status} {code}): {detail}")
-        self.status = status
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -71,7 +57,7 @@ class Wallet:
         self.address = self.chain.address
         self.store = Store(folder)
         self._url = gateway_url.rstrip("/")
-        self._session = OWN.session()
+        self._desk = Desk(self._url)
         self.info = self._get("/v1/info")
         if gateway_key is not None and self.info["gateway_key"] != gateway_key.hex():
             raise WalletError(f"gateway {self._url} has key {self.info['gateway_key']}, expected {gateway_key.hex()}")
@@ -85,9 +71,7 @@ class Wallet:
         """A read; asked again while the gateway says that it can't just now (503)."""
         for pause in (0.5, 1.0, 2.0, None):
             try:
-                return self._answer(self._session.get(self._url + path, timeout=30))
-            except requests.RequestException as e:
-                raise WalletError(f"gateway {self._url}{path}: {e}") from e
+                return self._desk.ask("GET", path)
             except Refused as e:
                 if e.status != 503 or pause is None:
                     raise
@@ -95,20 +79,7 @@ class Wallet:
         raise AssertionError("the last try returns or raises")
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        try:
-            return self._answer(self._session.post(self._url + path, json=body, timeout=60))
-        except requests.RequestException as e:
-            raise WalletError(f"gateway {self._url}{path}: {e}") from e
-
-    @staticmethod
-    def _answer(response: requests.Response) -> Any:
-        try:
-            document = response.json()
-        except ValueError as e:
-            raise WalletError(f"gateway answers {response.status_code} without JSON") from e
-        if response.status_code != 200:
-            raise Refused(response.status_code, document.get("code", ""), document.get("detail", ""))
-        return document
+        return self._desk.ask("POST", path, body)
 
     def _contracts(self, region: int) -> tuple[str, str]:
         entry = self.info["contracts"]["regions"].get(str(region))
@@ -273,24 +244,32 @@ class Wallet:
     def reclaim(self, region: int, most: int = 256) -> list[Ticket]:
         """New tickets for what is left of those that were handed out; only while no tunnel uses them.
 
-        One request a ticket: naming several together would tell the gateway that they have one owner. Tickets that are
-        still open at the gateway are asked about again another time.
+        Tickets that are still open at the gateway are asked about again another time.
         """
         gained: list[Ticket] = []
         for ticket in self.store.handed_out(region)[:most]:
-            left = self._left(ticket)
-            if left is None:
-                continue
-            units = ticket.units if left == ticket.units else REFUND_UNITS
-            if left >= units:
-                try:
-                    gained += self._refund(ticket, units, left // units)
-                except Refused as e:
-                    if e.code == "open":
-                        continue
-                    if e.code not in ("rest", "ticket"):
-                        raise
-            self.store.forget(ticket)
+            gained += self.reclaim_one(ticket) or ()
+        return gained
+
+    def reclaim_one(self, ticket: Ticket) -> list[Ticket] | None:
+        """New tickets for what is left of a ticket that no circuit uses any more; None while it is open at the gateway.
+
+        One request a ticket: naming several together would tell the gateway that they have one owner.
+        """
+        left = self._left(ticket)
+        if left is None:
+            return None
+        gained: list[Ticket] = []
+        units = ticket.units if left == ticket.units else REFUND_UNITS
+        if left >= units:
+            try:
+                gained = self._refund(ticket, units, left // units)
+            except Refused as e:
+                if e.code == "open":
+                    return None
+                if e.code not in ("rest", "ticket"):
+                    raise
+        self.store.forget(ticket)
         return gained
 
     def _left(self, ticket: Ticket) -> int | None:

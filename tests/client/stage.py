@@ -22,6 +22,10 @@ from tests.lab.run import only_one
 SPARE_EXIT = {"dc2": 22}
 FOLDER = RUN / "buyer"
 CONFIG = FOLDER / "config.json"
+DNSMASQ = (
+    "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=root", "--log-facility=-", "--no-hosts",
+    "--dhcp-leasefile=/dev/null",
+)  # fmt: skip
 
 
 class Stage:
@@ -59,9 +63,10 @@ class Stage:
             assert done.returncode == code, f"bw {words} ended with {done.returncode}: {done.stdout}{done.stderr}"
         return json.loads(done.stdout) if "--json" in words and done.stdout.strip() else done.stdout + done.stderr
 
-    def up(self) -> Process:
-        """`bw up` in the foreground, until it is up."""
-        client = self.pool.processes.start("client", self.argv("up", "--config", str(CONFIG)), self.buyer.ns)
+    def up(self, *words: str) -> Process:
+        """`bw up` in the foreground, or another command that brings a tunnel up, until it is up."""
+        argv = self.argv(*(words or ("up",)), "--config", str(CONFIG))
+        client = self.pool.processes.start("client", argv, self.buyer.ns)
         self.pool.wait("tunnel", lambda: self.status(client.pid).get("state") == "up", 40, by=client)
         return client
 
@@ -106,19 +111,52 @@ class Stage:
         undo = "table inet cut\ndelete table inet cut\n"
         net.run_in(router.node.ns, ["nft", "-f", "-"], text=undo + (rules if yes else ""))
 
+    def tidy(self, before: list[Process]) -> None:
+        """End every process that is not of `before` nor a router's, open the switch, revive and reconnect routers."""
+        routers = list(self.pool.routers.values())
+        ours = {id(p) for p in [*before, *(x for r in routers for x in (r.agent, r.relay))]}
+        for process in [p for p in self.pool.processes.started if id(p) not in ours]:
+            process.stop(8)
+            self.forget(process)
+        self.bw("down", code=None)
+        for router in routers:
+            self.cut(router, False)
+            if router.relay is None or not router.relay.alive():
+                if router.relay is not None:
+                    self.forget(router.relay)
+                self.revive(router)
+
+    def with_names(self, *argv: str) -> list[str]:
+        """A command that sees the buyer's resolv.conf in the place of the machine's, as any program would."""
+        bind = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", bind, str(self.resolv_conf), *argv]
+
+    def server(self, name: str, argv: list[str], said: str = "ready") -> Process:
+        """A server in the web's namespace, once its log has the word."""
+        process = self.pool.processes.start(name, argv, self.web.ns)
+        self.pool.wait(name, lambda: said in process.tail(40), by=process)
+        return process
+
+    def names(self, name: str) -> Process:
+        """A name server at the site, which knows one name."""
+        argv = ["dnsmasq", *DNSMASQ, f"--address=/{name}/{self.web.v4}", f"--address=/{name}/{self.web.v6}"]
+        return self.server("names", [*argv, "--no-resolv"], "started")
+
     def python(self, name: str, *argv: str) -> Process:
         """A module in the buyer's namespace."""
         return self.pool.python(name, self.buyer, *argv)
 
 
 @contextmanager
-def stage(line: net.Line | None = None, seconds: float = 280.0, size: int = 1 << 20) -> Iterator[Stage]:
+def stage(
+    line: net.Line | None = None, seconds: float = 280.0, size: int = 1 << 20, homes: int = 4
+) -> Iterator[Stage]:
     """A pool up to its directory; everything is gone afterwards."""
     processes = proc.Processes()
     end = time.monotonic() + seconds
     with only_one():
         fresh_folder()
-        with net.Lab(line, more=SPARE_EXIT) as lab:
+        with net.Lab(line, homes, more=SPARE_EXIT) as lab:
             pool = Pool(lab, processes, size, lambda: end - time.monotonic())
             try:
                 pool.file = None
@@ -150,4 +188,4 @@ def start_web(pool: Pool, size: int) -> None:
         pool.wait(server.name, lambda server=server: "ready" in server.tail(), by=server)  # type: ignore[misc]
 
 
-__all__ = ["CONFIG", "FOLDER", "Path", "Stage", "stage"]
+__all__ = ["CONFIG", "DNSMASQ", "FOLDER", "Path", "Stage", "stage"]

@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from tests.client.leaks import tell
-from tests.client.stage import FOLDER, Stage, stage
+from tests.client.stage import CONFIG, FOLDER, Stage
 from tests.client.watch import read
 from tests.lab.net import run_in
+from tests.lab.proc import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Stage]:
-    with stage() as made:
-        yield made
 
 
 def test_nothing_leaks_from_up_to_down(lab: Stage) -> None:
@@ -30,6 +25,21 @@ def test_nothing_leaks_from_up_to_down(lab: Stage) -> None:
     assert story.before > 200 and story.tunnel > 500, "the noise and the tunnel are seen by the capture"
     assert {name: found[:5] for name, found in story.leaks.items() if found} == {}
     assert story.new_exit and story.restored, story.notes
+
+
+def test_a_test_that_fails_leaves_nothing_to_the_next(lab: Stage) -> None:
+    """What such a test leaves: a tunnel that is up, a dead relay, a cut line, a process of its own."""
+    lab.up()
+    left = lab.python("left", "tests.client.noise", "--to4", lab.web.v4, "--to6", lab.web.v6, "--gate", "198.18.51.1",
+                      "--device", "wan0")  # fmt: skip
+    homes = [r for r in lab.pool.routers.values() if r.node.line]
+    lab.kill(homes[0])
+    lab.cut(homes[1], True)
+    lab.tidy([p for p in lab.pool.processes.started if p.name not in ("client", "left")])
+    assert not left.alive() and lab.pool.processes.dead() == []
+    assert "table inet bwclient" not in run_in(lab.buyer.ns, ["nft", "list", "tables"])
+    assert "cut" not in run_in(homes[1].node.ns, ["nft", "list", "tables"])
+    assert homes[0].relay and homes[0].relay.alive()
 
 
 def test_connections_outlive_entry_middle_and_both(lab: Stage) -> None:
@@ -77,3 +87,12 @@ def test_proxy_without_root_of_the_machine(lab: Stage) -> None:
     assert run_in(lab.buyer.ns, ["ip", "rule"]) == before
     assert proxy.stop(20) == 0
     lab.forget(proxy)
+
+
+def test_a_program_has_a_tunnel_of_its_own(lab: Stage) -> None:
+    assert lab.pool.file
+    argv = [sys.executable, "-m", "tests.client.library", str(CONFIG), lab.web.v4, lab.pool.file.url_path]
+    env = [f"{k}={v}" for k, v in environment().items()]
+    before = run_in(lab.buyer.ns, ["ip", "link"])
+    assert run_in(lab.buyer.ns, ["env", *env, *argv], timeout=60).strip() == lab.pool.file.sha256
+    assert run_in(lab.buyer.ns, ["ip", "link"]) == before

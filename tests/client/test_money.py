@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from eth_account import Account
 
+from bwclient import purse
 from bwclient.settings import load
 from tests.gateway.rig import ROOT, Relay, Rig, opening
 
@@ -108,6 +109,39 @@ def test_unspent_deposit_comes_back(buyer: Buyer) -> None:
         time.sleep(1)
     assert told["state"] == "done" and int(told["wei"]) == amount
     assert wallet.chain.balance(token) == amount
+
+
+def test_what_ended_circuits_did_not_use_comes_back_while_the_tunnel_runs(
+    rig: Rig, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large tickets of which a relay was paid a few units, one that no relay saw, one that a relay still holds."""
+    monkeypatch.setattr(purse, "RECLAIM_SECONDS", 0.5)
+    buyer.write(stock_units=8192)
+    mine = purse.Purse(load(str(buyer.file)))
+    mine.stock_up()
+    relay = Relay(rig).register()
+    try:
+        closed, unseen, held = (mine.take(1) for _ in range(3))
+        assert all(o["ok"] for o in relay.open(closed, held))
+        body = {"items": [{"id": closed.id.hex(), "index": 100, "preimage": closed.preimage(100).hex(), "final": True}]}
+        assert relay.post("/v1/redeem", body)["results"][0]["ok"]
+        before, bought = mine.status()["stock_units"], mine.bought_units
+        for ticket in (closed, unseen, held):
+            mine.give_back(ticket)
+        whole = unseen.units + (closed.units - 100) // 64 * 64
+        rig.until(lambda: mine.reclaimed_units == whole, 15, "the rest of two tickets")
+        time.sleep(1.0)
+        assert mine.reclaimed_units == whole and mine.status()["stock_units"] == before + whole
+        assert mine.bought_units == bought, "nothing was bought for it"
+        assert held.id in {t.id for t in mine.wallet.store.handed_out(1)}, "a later run asks for it"
+    finally:
+        mine.close()
+
+
+def test_completion_knows_commands_and_options(buyer: Buyer) -> None:
+    for words, place, wanted in (("bw pa", 1, "paths"), ("bw check --d", 2, "--download"), ("bw wallet n", 2, "new")):
+        done = buyer.run(_BW_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(place))
+        assert wanted in done.stdout.split()
 
 
 def test_a_wallet_encrypted_at_rest(buyer: Buyer, tmp_path: Path) -> None:

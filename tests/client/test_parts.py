@@ -14,8 +14,10 @@ from bwclient import killswitch, settings, vault
 from bwclient.budget import Budget
 from bwclient.guards import Guards
 from bwclient.health import PATIENCE_LEAST, SILENCE_LEAST, Health
+from bwclient.meter import HopMeter, NoTicket
 from bwclient.path import INTERACTIVE, RELAXED, STRICT, Known, PathError, Wish, choose, weight
 from bwclient.purse import split
+from bwclient.relays import Relays
 from bwclient.resolver import Resolver
 from bwrouter.platform import net
 from bwrouter.wire.descriptor import EXIT, Descriptor
@@ -124,6 +126,72 @@ def test_stock_has_small_tickets_for_the_starts_of_circuits():
         assert big * 1024 + few * 64 == units
 
 
+# -- paying ------------------------------------------------------------------------------------
+
+
+class Plain:
+    """Tickets of one size; `open` is what a relay's CREDIT says of them."""
+
+    key_id, output, units, top = bytes(16), bytes(32), 1024, bytes(32)
+
+    def take(self, region: int) -> Plain:
+        return self
+
+
+def run_start(rtt: float, most: float) -> tuple[float, int]:
+    """A TCP start over a hop at `rtt` seconds, doubling in each up to `most` bytes a second: (the greatest lack in bytes
+    that the hop saw, units paid ahead in the end)."""
+    meter, now, lack, sent = HopMeter(1, Plain()), 100.0, 0.0, 0.0
+    meter.rtt = rtt
+    rate, history, pays = 14_000 / rtt, [], []
+    while now < 104:
+        history.append((now, sent))
+        counted = max((s for at, s in history if at <= now - rtt / 2), default=0)
+        meter.used_bytes = int(counted)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "monotonic", lambda now=now: now)
+            meter.due()
+        pays.append((now + rtt / 2, meter.paid_units))
+        paid = max((units for at, units in pays if at <= now), default=0)
+        lack = max(lack, sent - (paid + 2) * 65536)
+        sent += rate * 0.01
+        rate = min(most, rate * 2 ** (0.01 / rtt))
+        now += 0.01
+    return lack, meter.paid_units - int(sent // 65536)
+
+
+@pytest.mark.parametrize(("rtt", "mbps"), [(0.02, 10), (0.02, 300), (0.08, 40), (0.08, 300), (0.18, 40), (0.3, 100)])
+def test_a_start_of_tcp_is_paid_ahead_at_every_hop(rtt, mbps):
+    lack, ahead = run_start(rtt, mbps * 125_000)
+    assert lack <= 0, f"{lack:.0f} bytes were not paid for when they came"
+    assert ahead <= 16 + 2 * mbps * 125_000 * (0.25 + 4 * rtt) / 65536, "and little is paid for what has not come"
+
+
+def test_units_at_hand_are_paid_although_no_other_ticket_can_be_had(monkeypatch):
+    class Last(Plain):
+        units, given = 64, 0
+
+        def take(self, region: int) -> Plain:
+            self.given += 1
+            if self.given > 1:
+                raise NoTicket("the limit")
+            return self
+
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    meter = HopMeter(1, Last())
+    for unit in range(1, 200):
+        now += 0.02
+        meter.used_bytes = unit * 65536 // 2
+        meter.due()
+        assert meter.starving == (meter.paid_units == 64), "only then nothing can be sent any more"
+    assert meter.paid_units == 64 and meter.lack == "the limit"
+    meter.source = Plain()
+    now += 1.0
+    meter.due()
+    assert not meter.starving and meter.paid_units > 64, "a purchase that succeeds in the end is taken up"
+
+
 # -- paths -------------------------------------------------------------------------------------
 
 
@@ -192,6 +260,38 @@ def test_a_spare_path_keeps_apart_and_the_first_hop_is_a_guard():
         assert p[0].relay in guards and p[1].relay not in guards
         spare = choose(relays, 3, wish=Wish(3), guards=guards, apart=frozenset(d.relay for d in p[:-1]))
         assert not {d.relay for d in spare[:-1]} & {d.relay for d in p[:-1]} and spare[0].relay in guards
+
+
+def known(file: Path, inner: int) -> Relays:
+    """`inner` relays and an exit, all listed."""
+    made = Relays(settings.load(str(file), {"diversity": "relaxed"}))
+    made.listed = apart(inner) + apart(1, 100, exit=True)
+    return made
+
+
+def test_a_spare_shares_no_hop_though_all_others_failed_a_while_ago(file, monkeypatch):
+    relays, start = known(file, 8), time.monotonic()
+    exit, active = relays.listed[-1].relay, frozenset(d.relay for d in relays.listed[6:8])
+    for i, d in enumerate(relays.listed[:6]):
+        monkeypatch.setattr(time, "monotonic", lambda i=i: start + 3 * i)
+        relays.blame(d.relay)
+    monkeypatch.setattr(time, "monotonic", lambda: start + 18)
+    for _ in range(30):
+        inner = {d.relay for d in relays.choose(exit, active)[:-1]}
+        assert not inner & active
+        assert inner == {d.relay for d in relays.listed[:2]}, "those that failed longest ago"
+
+
+def test_a_relay_that_died_just_now_is_no_spare(file):
+    relays = known(file, 4)
+    exit, active = relays.listed[-1].relay, frozenset(d.relay for d in relays.listed[2:4])
+    dead, behind = relays.listed[0].relay, relays.listed[1].relay
+    relays.blame(dead)
+    for _ in range(30):
+        inner = {d.relay for d in relays.choose(exit, active)[:-1]}
+        assert dead not in inner and behind in inner and inner & active
+    relays.suspect(behind)
+    assert {d.relay for d in relays.choose(exit, active)[:-1]} == active, "no other is left"
 
 
 def test_guards_stay_until_they_are_old_or_gone(tmp_path, monkeypatch):

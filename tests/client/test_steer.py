@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.root]
 class Book:
     """The relays of a scene as the directory would give them. All have one /24, so diversity is by relay only."""
 
-    def __init__(self, scene: Scene, exits: int):
-        self.all = scene.path()
+    def __init__(self, scene: Scene, exits: int, inner: int = 9):
+        self.all = scene.path()[:inner] + scene.path()[-exits:]
         self.exits = {d.relay for d in self.all[-exits:]}
         self.blamed: list[bytes] = []
 
@@ -39,6 +39,9 @@ class Book:
     def learn(self, c: Circuit) -> None:
         pass
 
+    def suspect(self, relay: bytes) -> None:
+        pass
+
     def hurry(self) -> None:
         pass
 
@@ -50,11 +53,11 @@ def scene():
 
 
 class Rig:
-    def __init__(self, scene: Scene):
+    def __init__(self, scene: Scene, inner: int = 9):
         self.scene = scene
         self.tunnel = Tunnel(Source())
         self.said: list[str] = []
-        self.book = Book(scene, 1)
+        self.book = Book(scene, 1, inner)
         self.renewals = 0
         self.steering = Steering(
             self.tunnel, self.book, lambda state, why: self.said.append(f"{state} {why}"), self._renewed
@@ -116,6 +119,25 @@ def test_session_goes_on_when_inner_hops_stop(scene, places):
     finally:
         for p in stopped:
             os.kill(p.pid, signal.SIGCONT)
+        rig.tunnel.close(patience=0.3)
+
+
+def test_a_spare_that_shares_the_dead_hop_is_not_waited_for(scene):
+    """Three inner relays: the spare must share one with the path, and is of no use when that one dies."""
+    rig = Rig(scene, inner=3)
+    rig.until_spare()
+    active, spare = ([h.descriptor.relay for h in c.hops[:-1]] for c in (rig.tunnel.circuit, rig.steering.spare))
+    shared = next(i for i, relay in enumerate(active) if relay in spare)
+    assert rig.move(0.5) > 10
+    stopped = rig.process(shared).process
+    inner, rig.worst_gap = rig.tunnel.inner_v4, 0.0
+    try:
+        os.kill(stopped.pid, signal.SIGSTOP)
+        assert rig.move(1.5) > 20, rig.said
+        assert rig.tunnel.inner_v4 == inner and rig.renewals == 0
+        assert rig.worst_gap < 0.6, (rig.worst_gap, rig.said)
+    finally:
+        os.kill(stopped.pid, signal.SIGCONT)
         rig.tunnel.close(patience=0.3)
 
 

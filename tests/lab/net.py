@@ -95,7 +95,7 @@ class Node:
         return f"i-{self.name}"
 
 
-HOMES = {"r1": 11, "r2": 12, "r3": 13, "r4": 14}
+HOMES = {f"r{i}": 10 + i for i in range(1, 9)}
 SERVERS = {"dc": 21, "gateway": 31, "web": 41, "sink": 42, "buyer": 51}
 
 

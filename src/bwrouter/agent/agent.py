@@ -47,6 +47,7 @@ class Agent:
         self.child = None
         echo = self.idle.echo
         self.poller = net.Poller([self.socket.fd, self.signals.fd, -1, echo.fd if echo is not None else -1])
+        self.mapped_v4 = ""
         self._busy = {}  # job: since when (ms)
         self._wait = {}  # job: not before (ms)
         self._spawn_at = clock.ms()
@@ -153,7 +154,7 @@ class Agent:
             "static": self.keys.static.hex(),
             "obf": self.keys.obf.hex(),
             "gateway_keys": [entry["key"] for entry in s["gateways"]],
-            "own_v4": s["public_v4"],
+            "own_v4": self.mapped_v4 or s["public_v4"],
             "own_v6": s["public_v6"],
             "lan": s["lan_prefixes"],
             "exit": self.exit is not None,
@@ -241,6 +242,7 @@ class Agent:
                 self.gateway_state = message
                 if message.get("earnings"):
                     self.on_earnings(message["earnings"])
+                self.on_reach(message["reach"])
             elif message["t"] == "idle":
                 self._busy.pop(message["job"], None)
             else:
@@ -256,6 +258,14 @@ class Agent:
             self.log.change("earned", "")
         except (OSError, ValueError) as error:
             self.log.change("earned", "not kept: " + str(error))
+
+    def on_reach(self, reach):
+        """The worker has, or has lost, a public address by the modem: the relay must know it for its own."""
+        v4 = reach["address"] if reach["by"] else ""
+        if v4 != self.mapped_v4:
+            self.mapped_v4 = v4
+            for worker in range(self.relays.count):
+                self.hello(worker)
 
     def on_results(self, message):
         if message.get("error"):
@@ -319,6 +329,7 @@ class Agent:
             "region": self.settings["region"],
             "rate": self.idle.status(),
             "relay": self.relays.status(),
+            "reach": state.get("reach"),
             "gateways": state.get("gateways", []),
             "stake": {
                 "chain": state.get("stake"),

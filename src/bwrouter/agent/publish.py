@@ -12,12 +12,13 @@ def own_descriptor(keys, settings, until):
     """213 bytes, valid until unix second `until`. Raises ValueError when no address is set or one is malformed."""
     v4, v6 = addresses(settings)
     port = settings["listen_port"]
+    port4 = settings.get("mapped_port") or port  # where the modem forwards another one (reach.py)
     made = descriptor.Descriptor(
         keys.relay,
         keys.static_public,
         keys.obf,
         v4,
-        port if any(v4) else 0,
+        port4 if any(v4) else 0,
         v6,
         port if any(v6) else 0,
         settings["region"],

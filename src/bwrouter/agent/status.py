@@ -37,6 +37,17 @@ def _verdict(verdict):
     return words + (" and %.1f ms" % verdict["added_ms"] if verdict["added_ms"] is not None else "")
 
 
+def _reach(reach):
+    """How buyers reach this router, in words."""
+    where = "%s port %d" % (reach["address"], reach["port"])
+    words = {
+        "public-v4": "directly, at " + where,
+        "public-v6": "directly, at " + where,
+        "mapped": "through the modem, which forwards %s (%s)" % (where, reach["by"]),
+    }
+    return words.get(reach["state"]) or "not at all: " + (reach["error"] or "no public address is known")
+
+
 def lines(status, now):
     """The status in words, a list of lines. `now`: unix seconds."""
     rate, tickets, stake = status["rate"], status["tickets"], status["stake"]
@@ -64,6 +75,8 @@ def lines(status, now):
         "tickets   %d held, %d units not redeemed yet, %d redeemed since the start"
         % (tickets["held"], tickets["unredeemed_units"], tickets["redeemed_units"]),
     ]
+    if status.get("reach"):
+        out.append("reach     " + _reach(status["reach"]))
     relay = status["relay"]
     if relay is None:
         out.append("cells     the relay has not been heard")

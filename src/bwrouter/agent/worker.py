@@ -12,6 +12,7 @@ from ..platform import clock, http, net, process
 from . import proofs, publish, registration, results, verdicts
 from .gateways import Gateways, Refused
 from .log import Log
+from .reach import Reach
 
 STAKE_S = 60  # an active stake is looked at again after so long
 STAKE_WAIT_S = 2  # ... and one that is on its way
@@ -31,6 +32,7 @@ class Worker:
         self.keys = keys
         self.channel = channel
         self.gateways = Gateways(settings)
+        self.reach = Reach(settings)
         self.log = Log("bwrouter agent", settings["log_level"])
         self.stake = None
         self.stake_error = ""
@@ -101,7 +103,9 @@ class Worker:
     # -- standing ------------------------------------------------------------------
 
     def upkeep(self):
-        """Stake, descriptor and earnings, whatever is due; one failing gateway does not hold up another."""
+        """Reachability, stake, descriptor and earnings, whatever is due; one failing gateway does not hold up
+        another."""
+        self._keep_reachable()
         ready = self.gateways.ready()
         for gateway in self.gateways.all:
             self.log.change("gateway " + gateway.url, gateway.error)
@@ -119,6 +123,15 @@ class Worker:
             self._keep_earnings(ready[0])
         if state not in ("", "none"):
             self._keep_verdicts(ready[0])
+
+    def _keep_reachable(self):
+        if self.reach.keep():
+            for gateway in self.gateways.all:
+                gateway.published_until = 0  # its descriptor names what is no more
+            if self.reach.by:
+                place = (self.settings["public_v4"], self.reach.port, self.reach.by)
+                self.log.info("reachable at %s port %d, forwarded by the modem (%s)" % place)
+        self.log.change("reach", self.reach.error)
 
     def _keep_stake(self, gateway):
         now = clock.unix()
@@ -202,7 +215,7 @@ class Worker:
 
     def _keep_verdicts(self, gateway):
         now = clock.unix()
-        if abs(now - self._verdicts_at) < VERDICTS_S:
+        if abs(now - self._verdicts_at) < (self._calm(VERDICTS_S) if self._active() else VERDICTS_S):
             return
         self._verdicts_at = now
         try:
@@ -244,6 +257,7 @@ class Worker:
             "proved": self.proved,
             "proof_error": self.proof_error,
             "verdicts": self.verdicts,
+            "reach": self.reach.status(),
             "gateways": [
                 {
                     "url": g.url,

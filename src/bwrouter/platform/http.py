@@ -38,6 +38,20 @@ def request(method, url, body=None, timeout=10):
         raise HttpError(method + " " + url + ": " + why)
 
 
+def fetch(method, url, headers, body, most, timeout=4):
+    """(status, text) of one request over plain HTTP to a device of the home; at most `most` bytes of its answer are
+    read. Raises HttpError."""
+    try:
+        r = requests.request(method, url, headers=headers, data=body, timeout=timeout, stream=True)
+        try:
+            raw = r.raw.read(most)
+            return r.status_code, raw.decode()
+        finally:
+            r.close()
+    except (OSError, ValueError, NotImplementedError, IndexError) as e:
+        raise HttpError(method + " " + url + ": " + str(e))
+
+
 def canonical(obj):
     """JSON of `obj` with sorted keys and no spaces: what signatures are made over. Keys must be strings."""
     if isinstance(obj, dict):

@@ -136,8 +136,10 @@ def open_file(path):
 
 
 def buffers(fd, receive, send):
-    """Ask for socket buffers of so many bytes; the kernel's limits apply."""
-    set_option(fd, consts.SOL_SOCKET, consts.SO_RCVBUF, receive)
+    """Ask for socket buffers of so many bytes; the kernel's limits apply, but not to who may change them. They count
+    what a datagram takes in memory: the usual limit of 212,992 bytes, which the kernel doubles, is about 180 cells."""
+    if set_option(fd, consts.SOL_SOCKET, consts.SO_RCVBUFFORCE, receive) < 0:
+        set_option(fd, consts.SOL_SOCKET, consts.SO_RCVBUF, receive)
     set_option(fd, consts.SOL_SOCKET, consts.SO_SNDBUF, send)
 
 
@@ -152,6 +154,15 @@ def local_port(fd):
 def sendto(fd, data, sockaddr):
     """Send one datagram; returns False when the kernel would not take it now."""
     return _sendto(fd, bytes(data), len(data), consts.MSG_DONTWAIT, bytes(sockaddr), len(sockaddr)) >= 0
+
+
+def recvfrom(fd, most=1500):
+    """(data, sockaddr) of the next datagram that waits; (None, None) when there is none."""
+    data = bytearray(most)
+    where = bytearray(SOCKADDR_SIZE)
+    size = bytearray(struct.pack("I", SOCKADDR_SIZE))
+    n = _recvfrom(fd, ffi.addr(data), most, consts.MSG_DONTWAIT, ffi.addr(where), ffi.addr(size))
+    return (bytes(data[:n]), bytes(where)) if n >= 0 else (None, None)
 
 
 def _unix_addr(path):

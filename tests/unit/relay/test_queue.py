@@ -46,7 +46,31 @@ def test_bounds():
     taken = 0
     while q.push(2, a, n, 1, RATE):
         taken += 1
-    assert taken == queue.RING
+    assert taken == queue.RING_MOST
+    q = queue.Queue()
+    taken = 0
+    while q.push(2, a, n, 1, 40000):
+        taken += 1
+    assert taken == 40000 // 8 * queue.HOLD_MS // 1400, "100 ms of the rate, however many packets that are"
+
+
+def test_a_ring_that_grows_keeps_order_and_contents():
+    q = queue.Queue()
+    sent = got = 0
+    for turn in range(3):
+        for _ in range(queue.RING - 28 + 300 * (turn == 1)):
+            a, n = packet(sent & 0xFF, 200 + sent % 7)
+            assert q.push(0, a, n, sent, RATE)
+            sent += 1
+        for _ in range(70):
+            a, n, name = q.pop()
+            assert name == got and n == 200 + got % 7 and ffi.peek(a, n) == bytes([got & 0xFF]) * n
+            got += 1
+    while q.count:
+        a, n, name = q.pop()
+        assert name == got and ffi.peek(a, n) == bytes([got & 0xFF]) * n
+        got += 1
+    assert got == sent and q.rings[0].slots == 512 and q.rings[0].bytes == 0
 
 
 def test_forget():
