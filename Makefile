@@ -23,7 +23,6 @@ MPY_CROSS := build/mpy-cross/.done
 help: ## this list
 	@echo 'make TARGET; the main ones: run, test. Everything made goes to build/ and dist/.'
 	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r t d; do printf '  %-16s %s\n' "$$t" "$$d"; done
-	@for t in $(NOT_YET); do printf '  %-16s %s\n' "$$t" 'not yet'; done
 
 .PHONY: setup
 setup: $(APT) $(VENV) $(NODE) $(MICROPYTHON) $(CONTRACTS) ## install and build all that run and test need, once
@@ -185,10 +184,11 @@ bench-shaper: need-root $(VENV) $(MICROPYTHON) build/bench/libpump.so build/.deb
 bench-luci: $(VENV) $(NODE) ## CPU time of a poll of the owner's page; under ucode where it is installed
 	@exec $(PYTHON) bench/luci.py
 
-NOT_YET := bench
-.PHONY: $(NOT_YET)
-$(NOT_YET):
-	@echo "make $@: not there yet" >&2; exit 1
+.PHONY: bench bench-table
+bench: need-root $(VENV) ## every benchmark, one table, bench/results.json; ONLY=relay,contracts: some of them; needs root
+	@exec $(PYTHON) -m bench.suite --only '$(ONLY)'
+bench-table: $(VENV) ## the table of bench/results.json into README.md
+	@exec $(PYTHON) -m bench.suite --table
 
 .PHONY: clean distclean
 clean: ## remove what was built, keep what was downloaded and installed

@@ -25,13 +25,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "src"))
 
 import aiohttp
 
+from bench.goals import limits
 from bwclient.wallet import UNIT_WEI, Wallet
 from bwgateway.merkle import Tree, leaf
 from tests.gateway.cluster import cluster
 from tests.gateway.postgres import postgres
 from tests.gateway.rig import Relay, Rig, opening
 
-GOALS = {"issue_per_s": 2500.0, "redeem_per_s": 5000.0, "open_p99_ms": 50.0, "root_1m_seconds": 2.0}
+GOALS = limits("mint")
 AT_MOST = ("open_p99_ms", "root_1m_seconds")
 BATCH = 256
 UNITS = 64
