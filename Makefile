@@ -80,6 +80,16 @@ test-fast: setup $(APT_TEST) $(MPY_CROSS) ## all tests but those marked slow (la
 test-cpu: $(VENV) build/micropython/$(ARCH)/.done ## the unit tests under MicroPython of another CPU, in qemu-user; ARCH as above
 	@MICROPYTHON=build/micropython/$(ARCH)/micropython exec $(PYTHON) -m pytest -k micropython tests/unit $(T)
 
+SOAK := build/soak/line build/soak/libclock.so
+build/soak/line: tests/soak/line.c | $(APT)
+	@mkdir -p $(@D) && gcc -O2 -Wall -Wextra -Werror -o $@ $<
+build/soak/libclock.so: tests/soak/clock.c | $(APT)
+	@mkdir -p $(@D) && gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o $@ $< -ldl
+
+.PHONY: soak
+soak: need-root setup $(APT_TEST) $(SOAK) ## a pool under faults for MINUTES (12): every few seconds one; ROUTERS=20 BUYERS=10 SEED=1; needs root
+	@exec $(PYTHON) -m tests.soak
+
 .PHONY: fuzz-wire
 SECONDS_OF_FUZZ = $(if $(filter environment command,$(origin SECONDS)),$(SECONDS),$(if $(CELLS),0,60))
 fuzz-wire: need-root $(VENV) $(MICROPYTHON) ## parsers and live relays under a fuzzer for SECONDS (60); CELLS=N: until N cells; needs root
@@ -187,6 +197,9 @@ bench-luci: $(VENV) $(NODE) ## CPU time of a poll of the owner's page; under uco
 .PHONY: bench bench-table
 bench: need-root $(VENV) ## every benchmark, one table, bench/results.json; ONLY=relay,contracts: some of them; needs root
 	@exec $(PYTHON) -m bench.suite --only '$(ONLY)'
+.PHONY: sim
+sim: $(VENV) ## a million routers on paper, from measured figures: docs/scale.md and its plots
+	@PYTHONPATH=src:. exec $(PYTHON) -m bench.sim
 bench-table: $(VENV) ## the table of bench/results.json into README.md
 	@exec $(PYTHON) -m bench.suite --table
 

@@ -1,8 +1,8 @@
 """`make bench [ONLY=relay,contracts]`: runs the benchmarks one after the other and prints one table.
 
 What each printed last goes to bench/results.json, an array with one object a line; where ONLY leaves a benchmark out,
-that of an earlier run stays. A benchmark that fails is a row that says so. `--table` runs nothing: it writes the table of
-bench/results.json between the two markers of README.md. The last line is one JSON object; exit code 1: a goal was
+that of an earlier run stays. A benchmark that fails is a row that says so. `--table` runs nothing: it writes the table
+in bench/results.json between two markers of README.md. The last line is one JSON object; exit code 1: a goal was
 missed or a benchmark failed.
 """
 

@@ -96,7 +96,15 @@ class Node:
 
 
 HOMES = {"r1": 11, "r2": 12, "r3": 13, "r4": 14}
+FURTHER_HOMES = 150  # r5 is 155
 SERVERS = {"dc": 21, "gateway": 31, "web": 41, "sink": 42, "buyer": 51}
+
+
+def home_numbers(count: int) -> dict[str, int]:
+    """Names of `count` homes and their numbers on the internet. Raises ValueError above 99."""
+    if count > 99:
+        raise ValueError(f"{count} homes: there are addresses for 99")
+    return dict(list(HOMES.items())[:count]) | {f"r{i}": FURTHER_HOMES + i for i in range(len(HOMES) + 1, count + 1)}
 
 
 @contextlib.contextmanager
@@ -161,7 +169,7 @@ class Lab:
         self.inet, self.modems = f"{self.prefix}-inet", f"{self.prefix}-modems"
         self.line = line or Line()
         self.nodes: dict[str, Node] = {}
-        for name, number in list(HOMES.items())[:homes]:
+        for name, number in home_numbers(homes).items():
             self.nodes[name] = Node(name, f"{self.prefix}-{name}", number, self.line)
         for name, number in (SERVERS | (more or {})).items():
             self.nodes[name] = Node(name, f"{self.prefix}-{name}", number)
