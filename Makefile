@@ -129,6 +129,10 @@ bench-guest: $(GUEST_PARTS) ipk ## memory, size, start-up, idle CPU and flash wr
 lint: $(VENV) $(NODE) $(APT_TEST) ## ruff, mypy, shellcheck, eslint, solhint, forge fmt
 	@scripts/lint.sh
 
+.PHONY: sbom
+sbom: $(VENV) ## the bill of materials (CycloneDX), dist/bwrouter.cdx.json; scripts/release.sh signs it with the packages
+	@$(PYTHON) scripts/sbom.py --out dist/bwrouter.cdx.json
+
 .PHONY: lock
 lock: ## resolve requirements.in and package.json into the lock files
 	@scripts/lock.sh

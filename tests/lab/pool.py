@@ -52,6 +52,11 @@ def micropython() -> Path:
     raise Refused("MicroPython is not built: run `make micropython`")
 
 
+def log_level() -> str:
+    """Of routers and gateway: LAB_LOG_LEVEL, or info."""
+    return os.environ.get("LAB_LOG_LEVEL", "info")
+
+
 def shelf(path: Path) -> str:
     """`path` of this checkout as the routers' processes see it."""
     return str(Path(SHELF) / path.relative_to(ROOT))
@@ -91,6 +96,7 @@ class Router:
             "wan": "wan0", "lan_prefixes": ["192.168.1.0/24"] if line else [],
             "uplink_kbps": uplink, "reserve_pct": 5, "gateways": gateways, "stake_wei": str(STAKE),
             "exit": self.node.name.startswith(EXIT), "run_dir": shelf(self.run_dir), "state_dir": shelf(self.state_dir),
+            "log_level": log_level(),
         }  # fmt: skip
 
     def command(self, *words: str) -> list[str]:
@@ -217,7 +223,7 @@ class Pool:
         settings = {
             "host": self.gateway.v4, "port": GATEWAY_PORT, "state_dir": str(RUN / "gateway"), "regions": [REGION],
             "epoch_seconds": EPOCH_SECONDS, "challenge_seconds": CHALLENGE_SECONDS,
-            "chain": {"host": self.gateway.v4, "port": RPC_PORT},
+            "chain": {"host": self.gateway.v4, "port": RPC_PORT}, "log_level": log_level(),
         }  # fmt: skip
         config = write_json(RUN / "gateway.json", settings)
         process = self.python("gateway", self.gateway, "bwgateway", "serve", "--config", str(config))

@@ -241,6 +241,7 @@ def main() -> int:
     except BadPlan as e:
         print(f"make soak: {e}", file=sys.stderr)
         return 2
+    os.environ.setdefault("LAB_LOG_LEVEL", "debug")
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
     out: dict[str, Any] = {
