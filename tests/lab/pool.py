@@ -37,7 +37,7 @@ FIRST_UID = 64101
 STAKE, ROUTER_COIN, BUYER_COIN, BUYER_BWT = 100 * chain.ETHER, chain.ETHER, 10 * chain.ETHER, 1000 * chain.ETHER
 # The tree is bound to a place that every user can reach, in a mount namespace of the process's own (`ip netns exec`).
 SHELF = "/mnt"
-AT_SHELF = ["sh", "-c", f'mount --bind "$0" {SHELF} && cd {SHELF} && exec "$@"', str(ROOT)]
+AT_SHELF = ["sh", "-c", f'mount --rbind "$0" {SHELF} && cd {SHELF} && exec "$@"', str(ROOT)]
 
 
 class Refused(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_no_log_of_a_run_holds_a_secret() -> None:
 def test_a_secret_in_a_log_is_found_in_every_shape(tmp_path: Path) -> None:
     secret = os.urandom(32)
     (tmp_path / "wallet.key").write_text("0x" + secret.hex() + "\n")
-    (tmp_path / "batch-1.json").write_text('{"tickets": [{"top": "%s", "id": "%s"}]}' % ("ab" * 32, "cd" * 32))
+    (tmp_path / "batch-1.json").write_text(json.dumps({"tickets": [{"top": "ab" * 32, "id": "cd" * 32}]}))
     found = secrets.secrets_under(tmp_path)
     assert set(found) == {secret.hex(), "ab" * 32}
     shapes = [secret.hex(), secret.hex().upper(), base64.b64encode(secret).decode(), base64.urlsafe_b64encode(secret).decode()]

@@ -141,10 +141,18 @@ class Soak:
 
     def settle(self) -> dict[str, Any]:
         """Clients settle and end; what was paid against what was redeemed, claimed and posted."""
-        for name in self.town.buyers:
-            keeper = self.town.keepers.pop(f"{name}-client")
+        for process in [p for p in self.town.processes.started if p.name.endswith("-traffic")]:
+            process.stop()
+        self.watchman.look()
+        clients = [self.town.keepers[f"{name}-client"] for name in self.town.buyers]
+        for keeper in clients:
+            keeper.held = True
+            if keeper.process is not None:
+                keeper.process.ask()
+        for keeper in clients:
             if keeper.process is not None:
                 keeper.process.stop(20)
+        self.watchman.shut = False  # what the buyers' machines send now is their own business
         self.watchman.paid()
         paid, redeemed, before = self.watchman.paid_units(), 0, -1
         end = time.monotonic() + 60

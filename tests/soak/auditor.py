@@ -64,12 +64,13 @@ class Auditor:
         for duty in self.duties:
             self.told["reveals"] += duty.reveal()
         duty = self.duties[0]
-        epoch, relays = duty.epoch(), self.relays()
-        if epoch in self.done or not relays:
+        epoch = duty.epoch()
+        if epoch in self.done or duty.now() - epoch * duty.audit > duty.commit_for - 8:
+            return
+        relays = self.relays()
+        if not relays:
             return
         target = relays[epoch % len(relays)]  # all verifiers take the same one
-        if duty.now() - epoch * duty.audit > duty.commit_for - 8:
-            return
         duty.prepare(target.relay)
         seated = [d for d in self.duties if d.place(target.relay) is not None]
         if seated:
@@ -82,6 +83,7 @@ class Auditor:
                 probe.close(patience=0.5)
             for d in seated:
                 d.commit(target.relay, pack(m, 0xC61200), evidence.record(m, epoch, d.now()))
+            print(f"{target.relay.hex()[:8]}: reason {m.reason}, {m.kbps} of {target.rate} kbit/s", flush=True)
             self.told["audits"] += len(seated)
             reasons = self.told["reasons"]
             reasons[str(m.reason)] = reasons.get(str(m.reason), 0) + 1

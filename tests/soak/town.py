@@ -277,7 +277,7 @@ class Town(Pool):
         return {
             "gateway": {"url": url, "key": self.info["gateway_key"]}, "rpc_url": self.chain.url, "region": REGION,
             "hops": 3, "diversity": "relaxed", "dns": [], "run_dir": str(folder / "run"),
-            "state_dir": str(folder / "state"), "wallet_key_file": str(folder / "wallet.key"), "stock_units": 3072,
+            "state_dir": str(folder / "state"), "wallet_key_file": str(folder / "wallet.key"), "stock_units": 12_288,
             "spend_limit_units": UNITS, "spend_limit_hour_units": UNITS, "spend_limit_day_units": UNITS,
             "max_impact_pct": 100.0, "slippage_pct": 20.0,
         }  # fmt: skip
@@ -312,7 +312,7 @@ class Town(Pool):
         for name in self.verifiers:
             folder = self.buyer_folder(name)
             folder.mkdir(parents=True, exist_ok=True)
-            settings = self.client_settings(folder, self.urls[0]) | {"stock_units": 1024}
+            settings = self.client_settings(folder, self.urls[0]) | {"stock_units": 4096}
             config = write_json(folder / "config.json", settings)
             (folder / "wallet.key").write_text(self.verifier_keys[name][0][2:] + "\n")
             for i, key in enumerate(self.verifier_keys[name]):

@@ -50,8 +50,8 @@ class Watchman:
         self.town = town
         self.breaches: list[str] = []
         self.looks = self.blind = 0
+        self.shut = True  # buyers' kill switches are closed
         self.units: dict[bytes, int] = {}
-        self.paid_before: dict[str, int] = {}  # by relay, of clients that are gone
         self.paid_now: dict[tuple[str, int], dict[str, int]] = {}
         self.began = time.monotonic()
 
@@ -69,7 +69,8 @@ class Watchman:
             self.chain()
         except (psycopg.Error, requests.RequestException, ChainError, Refused, OSError):
             self.blind += 1  # the database or the chain is under a fault
-        self.links()
+        if self.shut:
+            self.links()
         self.paid()
         for keeper in self.town.keepers.values():
             keeper.sample()
