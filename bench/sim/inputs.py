@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bwgateway import signed
 from bwrouter.agent import agent, publish
 from bwrouter.wire import sizes as S
 
@@ -70,5 +69,4 @@ def constants() -> dict[str, Input]:
         "refresh_s": Input(publish.REFRESH_S, "`src/bwrouter/agent/publish.py`"),
         "entry_bytes": Input(ENTRY, "`src/bwrouter/wire/sizes.py`, docs/architecture.md"),
         "unit_bytes": Input(S.UNIT, "`src/bwrouter/wire/sizes.py`"),
-        "signature_window_s": Input(signed.WINDOW, "`src/bwgateway/signed.py`"),
     }

@@ -22,7 +22,7 @@ CROWD = (24.0, 36.0, 10.0)  # hours from, to, times the demand
 MOVES = 0.3  # share of a region's demand that follows the price
 ELASTICITY = 0.8  # of demand by price, about the target
 SELL_DELAY_S = 6 * 3600.0  # earnings are claimed and sold so long after they were made, on the average
-SUPPLY = 1e6  # tokens of a region; a tenth of it in the pool at the start
+IN_POOL = 0.1  # of a region's supply (its genesis), at the start
 USE_PER_STEP = 40.0  # GiB hops that a region carries in a minute when its price is the target's
 CAPACITY = 4.0  # times the usual use that a region's routers can carry
 
@@ -45,7 +45,7 @@ def flash_crowd(x: dict[str, Input], seed: int = 1) -> Market:
     phi, fee = v["PHI_BPS"] / v["BPS"], v["POOL_FEE_BPS"] / v["BPS"]
     floor, target = v["PRICE_FLOOR"], v["PRICE_TARGET"]
     emission = v["TRAFFIC_EMISSION_BPS"] / v["BPS"] * phi
-    tokens = np.full(REGIONS, SUPPLY / 10)
+    tokens = np.full(REGIONS, v["REGION_GENESIS_MAX"] * IN_POOL)
     bwt = tokens * target
     waiting = np.zeros(REGIONS)
     steps = int(DAYS * 86_400 / STEP_S)
@@ -76,7 +76,7 @@ def flash_crowd(x: dict[str, Input], seed: int = 1) -> Market:
 
 def scarce(price: NDArray[np.float64], target: float, v: dict[str, float]) -> NDArray[np.float64]:
     """Capacity emission of a step: the budget of a day's epoch, full from twice the target on."""
-    budget = SUPPLY * v["CAPACITY_BUDGET_BPS"] / v["BPS"] * STEP_S / 86_400
+    budget = v["REGION_GENESIS_MAX"] * v["CAPACITY_BUDGET_BPS"] / v["BPS"] * STEP_S / 86_400
     return np.asarray(budget * (price / target - 1).clip(0, 1))
 
 
