@@ -71,6 +71,7 @@ class Soak:
         next_look = next_theft = 0.0
         while (now := time.monotonic()) < end:
             self.town.mind()
+            self.watchman.paid()
             self.heal(now)
             if now >= next_fault:
                 next_fault = now + self.chance.uniform(0.5, 1.5) * self.plan.every
@@ -115,18 +116,17 @@ class Soak:
     def calm(self) -> list[str]:
         """No more faults: what is not well after a while."""
         self.say("no more faults")
-        for fault in self.now_wrong:
-            fault.ended = fault.began - fault.seconds
         end = time.monotonic() + BACK_S
         ill: list[str] = []
         while time.monotonic() < end:
             self.town.mind()
+            self.watchman.paid()
             for fault in self.now_wrong:
                 fault.seconds = 0.0
             self.heal(time.monotonic())
             if not self.healing and not (ill := self.ill()):
                 break
-            time.sleep(1)
+            time.sleep(0.5)
         self.watchman.look()
         return ill or [f"after {f.told}" for f in self.healing]
 
@@ -155,6 +155,7 @@ class Soak:
         self.watchman.shut = False  # what the buyers' machines send now is their own business
         self.watchman.paid()
         paid, redeemed, before = self.watchman.paid_units(), 0, -1
+        paid += sum(self.town.auditor(n).get("paid_units", 0) for n in self.town.verifiers)
         end = time.monotonic() + 60
         while time.monotonic() < end:
             redeemed = int(self.town.query("select coalesce(sum(units),0) from relays")[0][0])

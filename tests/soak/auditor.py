@@ -45,7 +45,7 @@ class Auditor:
             chain = Chain(self.settings.rpc_url, bytes.fromhex((self.folder / f"seat{i}.key").read_text().strip()))
             self.bond(chain, contracts["token"], contracts["proof"])
             self.duties.append(Duty(chain, contracts["proof"], Journal(self.folder / f"seat{i}.sqlite")))
-        self.told: dict[str, Any] = {"epochs": 0, "audits": 0, "reveals": 0, "reasons": {}, "errors": 0, "last": ""}
+        self.told: dict[str, Any] = {"epochs": 0, "audits": 0, "reveals": 0, "paid_units": 0, "reasons": {}, "errors": 0, "last": ""}
         self.done: set[int] = set()
 
     @staticmethod
@@ -81,6 +81,7 @@ class Auditor:
                 m = probe.measure(way, len(way) - 1, BURST_MS, target.rate)
             finally:
                 probe.close(patience=0.5)
+                self.told["paid_units"] += sum(probe.paid().values())
             for d in seated:
                 d.commit(target.relay, pack(m, 0xC61200), evidence.record(m, epoch, d.now()))
             print(f"{target.relay.hex()[:8]}: reason {m.reason}, {m.kbps} of {target.rate} kbit/s", flush=True)

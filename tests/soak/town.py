@@ -50,7 +50,7 @@ WINDOWS = {
     "emission_epoch": 120, "twap": 30,
 }  # fmt: skip
 FILE_SIZES = (20_000, 200_000, 600_000)
-UNITS = 1 << 18
+STOCK, UNITS = 3 << 14, 1 << 20  # many tickets: a machine that is full re-routes often, and every path takes some
 CLOCK = BUILD / "soak" / "libclock.so"
 
 
@@ -277,7 +277,7 @@ class Town(Pool):
         return {
             "gateway": {"url": url, "key": self.info["gateway_key"]}, "rpc_url": self.chain.url, "region": REGION,
             "hops": 3, "diversity": "relaxed", "dns": [], "run_dir": str(folder / "run"),
-            "state_dir": str(folder / "state"), "wallet_key_file": str(folder / "wallet.key"), "stock_units": 12_288,
+            "state_dir": str(folder / "state"), "wallet_key_file": str(folder / "wallet.key"), "stock_units": STOCK,
             "spend_limit_units": UNITS, "spend_limit_hour_units": UNITS, "spend_limit_day_units": UNITS,
             "max_impact_pct": 100.0, "slippage_pct": 20.0,
         }  # fmt: skip
@@ -296,7 +296,7 @@ class Town(Pool):
 
     def buyer_well(self, name: str) -> bool:
         """A file came whole within the last seconds."""
-        return self.tunnel_up(name) and time.monotonic() - self.traffic(name).get("last_ok", 0.0) < 4
+        return self.tunnel_up(name) and time.monotonic() - self.traffic(name).get("last_ok", 0.0) < 8
 
     def start_households(self) -> None:
         for seed, node in enumerate(self.lab.homes):
