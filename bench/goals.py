@@ -68,6 +68,9 @@ FIGURES = (
     Figure("client", "leaked_packets", "packets outside the tunnel", "", 0, EQUAL),
     Figure("luci", "poll_cpu_ms", "CPU of a poll of the owner's page", "ms", 5),
     Figure("run", "overhead_pct", "bytes that 3 hops add to a full packet", "%", 8.0),
+    Figure("soak", "breached", "make soak: what did not hold under faults", "", 0, EQUAL),
+    Figure("soak", "faults_in_all", "faults in that time"),
+    Figure("soak", "first_byte_p95_ms", "first byte through 3 hops meanwhile, p95", "ms", 3000),
     Figure("run", "ok", "make run: file, payment, privacy, payout all hold", "", 1, EQUAL),
 )  # fmt: skip
 

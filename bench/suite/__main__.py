@@ -26,12 +26,13 @@ from bench.suite.table import FAILED, MISSED, as_markdown, as_text, rows
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results.json"
 README = ROOT / "README.md"
+LOGS = ROOT / "build" / "bench" / "log"  # what each prints, while it runs
 BEGIN, END = "<!-- make bench-table: begin -->", "<!-- make bench-table: end -->"
-TARGETS = {name: f"bench-{name}" for name in BENCHES} | {"run": "run"}
+TARGETS = {name: f"bench-{name}" for name in BENCHES} | {"run": "run", "soak": "soak"}
 # Settings of single benchmarks that change what a figure means: kept beside it.
-SETTINGS = ("CASES", "REPEATS", "BENCH_ROUNDS", "BENCH_KILLS", "BENCH_BATCHES", "BENCH_SINGLES", "BENCH_LEAVES", "ARCH")
+SETTINGS = ("CASES", "REPEATS", "BENCH_ROUNDS", "BENCH_KILLS", "BENCH_BATCHES", "BENCH_SINGLES", "BENCH_LEAVES", "ARCH",
+            "MINUTES", "ROUTERS", "BUYERS", "SEED")  # fmt: skip
 LONGEST_S = 7200.0
-KEPT_RESULT = 200_000  # characters; no benchmark's line is longer
 
 
 def machine() -> dict[str, Any]:
@@ -71,20 +72,24 @@ def bench(name: str, command: list[str], longest_s: float = LONGEST_S) -> dict[s
         "bench": name, "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(),
         "machine": machine(), "settings": {k: os.environ[k] for k in SETTINGS if os.environ.get(k)},
     }  # fmt: skip
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    log = LOGS / f"{name}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "wb") as file:
+        child = subprocess.Popen(command, cwd=ROOT, stdout=file, start_new_session=True)
     try:
-        text, _ = child.communicate(timeout=longest_s)
-        out["result"] = last_object(text[-KEPT_RESULT:])
+        child.wait(timeout=longest_s)
+        text = log.read_text(errors="replace")
+        out["result"] = last_object(text)
         if not out["result"]:
             said = text.strip().splitlines() or ["no output"]
             out["error"] = f"{' '.join(command)} ended with {child.returncode}: {said[-1][:200]}"
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
+        child.wait()
         out |= {"result": {}, "error": f"took longer than {longest_s:.0f} s"}
     except BaseException:
         os.killpg(child.pid, signal.SIGTERM)
-        child.communicate()
+        child.wait()
         raise
     return out | {"exit": child.returncode, "seconds": round(time.monotonic() - begun, 1)}
 

@@ -196,7 +196,7 @@ def judge(soak: Soak, out: dict[str, Any], ill: list[str]) -> None:
     out |= {
         "faults": dict(soak.done), "faults_in_all": sum(soak.done.values()),
         "back_s": {k: {"median": statistics.median(v), "worst": max(v)} for k, v in sorted(soak.back.items())},
-        "looks": man.looks, "looks_while_blind": man.blind, "growth": worst, "first_byte": felt,
+        "looks": man.looks, "looks_while_blind": man.blind, "growth": worst, "first_byte": felt, "first_byte_p95_ms": felt["p95_ms"],
         "fetched": sum(t.get("done", 0) for t in traffic), "fetches_failed": sum(t.get("failed", 0) for t in traffic),
         "bytes": sum(t.get("bytes", 0) for t in traffic), "control_sightings": man.controls(),
         "double_spends_tried": soak.thief.tries if soak.thief else 0, "audits": sum(a.get("audits", 0) for a in auditors),
@@ -270,6 +270,7 @@ def main() -> int:
     if why:
         print(f"✗ {why}")
     ok = not why and not out.get("breaches")
+    out["breached"] = len(out.get("breaches", [])) + bool(why)
     print(json.dumps({"ok": ok, **out, "why": why, "seconds": round(time.monotonic() - began, 1)}), flush=True)
     return 0 if ok else 1
 
