@@ -16,7 +16,8 @@ RESULTS = ROOT / "bench" / "results.json"
 PARAMETERS = ROOT / "contracts" / "src" / "Parameters.sol"
 ENTRY = S.DESCRIPTOR + 11  # of the directory's document: class, score, audited rate, stake beside the descriptor
 MEASURED = (
-    ("mint", "issue_per_cpu_s"), ("mint", "redeem_per_cpu_s"), ("mint", "open_cpu_ms"), ("relay", "relay_ms_per_mb"),
+    ("mint", "issue_per_cpu_s"), ("mint", "redeem_per_cpu_s"), ("mint", "open_cpu_ms"),
+    ("mint", "issue_wal_bytes"), ("mint", "open_wal_bytes"),  ("relay", "relay_ms_per_mb"),
     ("contracts", "charge"), ("contracts", "post_root"), ("contracts", "finalise"), ("contracts", "claim_batch50"),
     ("contracts", "assemble"), ("contracts", "commit"), ("contracts", "reveal"), ("contracts", "verdict10"),
 )  # fmt: skip

@@ -9,7 +9,6 @@ from bench.sim.inputs import Input
 HOPS = 3
 BIG_UNITS = 1024
 GATEWAY_CORE_USE = 0.5  # of a processor, so that half is left for bursts
-ROW_BYTES = 300  # a changed row with its index entries and its record in the write-ahead log, an assumption
 L2_GAS_PER_S = 30e6  # of a large rollup in 2026, an assumption: what the whole network may be measured against
 CHAIN_SHARE = 0.05  # of it, that one application can count on
 AUDIT_HOURS = (1, 24, 24 * 7, 24 * 30)
@@ -51,7 +50,8 @@ def load(scale: Scale, x: dict[str, Input]) -> dict[str, float]:
     # relay and answer.
     for name, rate in (("", redeems), ("slow_", slow_redeems)):
         rows = tickets / 64 * 2 + tickets * 2 + rate * 3
-        out |= {f"{name}rows_per_s": rows, f"{name}wal_bytes_per_s": rows * ROW_BYTES}
+        wal = tickets * (v["mint.issue_wal_bytes"] + v["mint.open_wal_bytes"]) + rate * v["mint.open_wal_bytes"]
+        out |= {f"{name}rows_per_s": rows, f"{name}wal_bytes_per_s": wal}
     return out | directory(scale, v) | gas(scale, v)
 
 

@@ -28,7 +28,7 @@ def page(x: dict[str, Input], r: dict[str, float]) -> str:
     back = r["price_back_h"]
     words = {
         "inputs": "\n".join(f"| {name} | {i.value:,.6g} | {i.source} |" for name, i in x.items()),
-        "regions": s.regions, "gateways": s.gateways, "row_bytes": load.ROW_BYTES, "l2_gas": amount(load.L2_GAS_PER_S),
+        "regions": s.regions, "gateways": s.gateways, "l2_gas": amount(load.L2_GAS_PER_S),
         "chain_share": percent(load.CHAIN_SHARE), "may_gas": amount(load.L2_GAS_PER_S * load.CHAIN_SHARE),
         "redeem_s": f"{x['redeem_s'].value:g}", "batch_s": f"{load.BATCH_S:g}",
         "refresh_s": f"{x['refresh_s'].value:g}", "audit_hours": f"{r['audit_every_h']:,.0f}",

@@ -8,7 +8,7 @@ from bench.sim import dark, load, pool
 from bench.sim.inputs import MEASURED, Input, Missing, constants, measured
 from bench.sim.plot import lines, ticks
 
-FIGURES = {"issue_per_cpu_s": 3000.0, "redeem_per_cpu_s": 9000.0, "open_cpu_ms": 3.0, "relay_ms_per_mb": 3.5}
+FIGURES = {"issue_per_cpu_s": 3000.0, "redeem_per_cpu_s": 9000.0, "open_cpu_ms": 3.0, "relay_ms_per_mb": 3.5, "open_wal_bytes": 900.0}
 INPUTS = {f"{b}.{k}": Input(FIGURES.get(k, 50_000.0), "a test") for b, k in MEASURED} | constants()
 
 
