@@ -37,6 +37,7 @@ CLONE_NEWNET = 0x40000000
 NETNS_DIR = Path("/var/run/netns")
 PREFIX = re.compile(r"^(bwl[0-9a-f]{6})-")
 RELAY_PORT = 51900
+FURTHER_HOMES = 150  # number of a home that HOMES does not name, less its own
 LAN4, LAN_HOST4, LAN_GATEWAY4 = "192.168.1.0/24", "192.168.1.2", "192.168.1.1"
 SEGMENTATION = (
     "tx-tcp-segmentation",
@@ -96,7 +97,6 @@ class Node:
 
 
 HOMES = {"r1": 11, "r2": 12, "r3": 13, "r4": 14}
-FURTHER_HOMES = 150  # r5 is 155
 SERVERS = {"dc": 21, "gateway": 31, "web": 41, "sink": 42, "buyer": 51}
 
 

@@ -20,7 +20,7 @@ def gateway_of(request: Request) -> Gateway:
     return gateway
 
 
-async def authentic(gateway: Gateway, request: Request, path: str, by: By) -> signed.Request:
+async def admitted(gateway: Gateway, request: Request, path: str, by: By) -> signed.Request:
     """Who signed the body, within its rate limit. Raises Problem 401, 429."""
     found = by(path, await request.json())
     gateway.limits.by_identity(found.signer)
@@ -28,8 +28,8 @@ async def authentic(gateway: Gateway, request: Request, path: str, by: By) -> si
 
 
 async def once(gateway: Gateway, request: Request, path: str, by: By) -> tuple[signed.Request, signed.Answer | None]:
-    """As `authentic`, with the answer that the same request has had before; a new one must be of now (Problem 401)."""
-    found = await authentic(gateway, request, path, by)
+    """As `admitted`, with the answer that the same request has had before; a new one must be of now (Problem 401)."""
+    found = await admitted(gateway, request, path, by)
     answer = await signed.stored(gateway.db, found)
     if answer is None:
         signed.check_time(found)

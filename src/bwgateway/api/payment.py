@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bwgateway import accounts, metrics, refunds, signed, tickets, vouchers
 from bwgateway.api import bodies
-from bwgateway.api.depend import authentic, gateway_of, once
+from bwgateway.api.depend import admitted, gateway_of, once
 from bwgateway.gateway import Gateway
 from bwgateway.meter import Open, Redeem
 from bwgateway.mint import UNIT_WEI, BadBlinded
@@ -25,7 +25,7 @@ router = APIRouter()
 async def issue(body: bodies.Issue, request: Request) -> dict[str, Any]:
     """Debits `units` for each blinded element and answers with the evaluated elements and one proof."""
     gateway = gateway_of(request)
-    who, answer = await once(gateway, request, "/v1/issue", signed.by_account)
+    authentic, answer = await once(gateway, request, "/v1/issue", signed.by_account)
     if answer is not None:
         return answer
     _check_batch(gateway, "blinded", len(body.blinded))
@@ -52,7 +52,7 @@ async def issue(body: bodies.Issue, request: Request) -> dict[str, Any]:
             "balance": str(left.balance * UNIT_WEI),
         }
 
-    answer = await signed.once(gateway.db, who, effect)
+    answer = await signed.once(gateway.db, authentic, effect)
     metrics.issued.labels(str(key.region)).inc(need)
     return answer
 
@@ -92,9 +92,9 @@ def _check_batch(gateway: Gateway, field: str, count: int) -> None:
 async def open_tickets(body: bodies.Open, request: Request) -> JSONResponse:
     """The first relay that opens a ticket owns it; the same relay may ask again."""
     gateway = gateway_of(request)
-    who = await authentic(gateway, request, "/v1/open", signed.by_relay)
+    authentic = await admitted(gateway, request, "/v1/open", signed.by_relay)
     _check_batch(gateway, "tickets", len(body.tickets))
-    stake = await gateway.chain.stake(who.signer)
+    stake = await gateway.chain.stake(authentic.signer)
     if stake is None or not stake.active:
         raise Problem(403, "unregistered", "relay: is not registered and staked on the chain", "relay")
     openings = [
@@ -102,7 +102,7 @@ async def open_tickets(body: bodies.Open, request: Request) -> JSONResponse:
         for t in body.tickets
     ]
     verdicts = tickets.check(gateway.mint, openings, stake.region)
-    answer = await gateway.meter.open(Open(who, openings, verdicts))
+    answer = await gateway.meter.open(Open(authentic, openings, verdicts))
     _count(metrics.opened, answer)
     return JSONResponse(answer)
 
@@ -111,10 +111,10 @@ async def open_tickets(body: bodies.Open, request: Request) -> JSONResponse:
 async def redeem(body: bodies.Redeem, request: Request) -> JSONResponse:
     """Moves each ticket's meter forward and signs a receipt; indices are cumulative, so repeats count nothing."""
     gateway = gateway_of(request)
-    who = await authentic(gateway, request, "/v1/redeem", signed.by_relay)
+    authentic = await admitted(gateway, request, "/v1/redeem", signed.by_relay)
     _check_batch(gateway, "items", len(body.items))
     items = [tickets.Item(bytes.fromhex(i.id), i.index, bytes.fromhex(i.preimage), i.final) for i in body.items]
-    answer = await gateway.meter.redeem(Redeem(who, items))
+    answer = await gateway.meter.redeem(Redeem(authentic, items))
     _count(metrics.redeemed, answer)
     return JSONResponse(answer)
 
