@@ -23,7 +23,6 @@ MPY_CROSS := build/mpy-cross/.done
 help: ## this list
 	@echo 'make TARGET; the main ones: run, test. Everything made goes to build/ and dist/.'
 	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r t d; do printf '  %-16s %s\n' "$$t" "$$d"; done
-	@for t in $(NOT_YET); do printf '  %-16s %s\n' "$$t" 'not yet'; done
 
 .PHONY: setup
 setup: $(APT) $(VENV) $(NODE) $(MICROPYTHON) $(CONTRACTS) ## install and build all that run and test need, once
@@ -81,6 +80,16 @@ test-fast: setup $(APT_TEST) $(MPY_CROSS) ## all tests but those marked slow (la
 test-cpu: $(VENV) build/micropython/$(ARCH)/.done ## the unit tests under MicroPython of another CPU, in qemu-user; ARCH as above
 	@MICROPYTHON=build/micropython/$(ARCH)/micropython exec $(PYTHON) -m pytest -k micropython tests/unit $(T)
 
+SOAK := build/soak/line build/soak/libclock.so
+build/soak/line: tests/soak/line.c | $(APT)
+	@mkdir -p $(@D) && gcc -O2 -Wall -Wextra -Werror -o $@ $<
+build/soak/libclock.so: tests/soak/clock.c | $(APT)
+	@mkdir -p $(@D) && gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o $@ $< -ldl
+
+.PHONY: soak
+soak: need-root setup $(APT_TEST) $(SOAK) ## a pool under faults for MINUTES (12): every few seconds one; ROUTERS=20 BUYERS=10 SEED=1; needs root
+	@exec $(PYTHON) -m tests.soak
+
 .PHONY: fuzz-wire
 SECONDS_OF_FUZZ = $(if $(filter environment command,$(origin SECONDS)),$(SECONDS),$(if $(CELLS),0,60))
 fuzz-wire: need-root $(VENV) $(MICROPYTHON) ## parsers and live relays under a fuzzer for SECONDS (60); CELLS=N: until N cells; needs root
@@ -119,6 +128,10 @@ bench-guest: $(GUEST_PARTS) ipk ## memory, size, start-up, idle CPU and flash wr
 .PHONY: lint
 lint: $(VENV) $(NODE) $(APT_TEST) ## ruff, mypy, shellcheck, eslint, solhint, forge fmt
 	@scripts/lint.sh
+
+.PHONY: sbom
+sbom: $(VENV) ## the bill of materials (CycloneDX), dist/bwrouter.cdx.json; scripts/release.sh signs it with the packages
+	@$(PYTHON) scripts/sbom.py --out dist/bwrouter.cdx.json
 
 .PHONY: lock
 lock: ## resolve requirements.in and package.json into the lock files
@@ -189,10 +202,14 @@ bench-shaper: need-root $(VENV) $(MICROPYTHON) build/bench/libpump.so build/.deb
 bench-luci: $(VENV) $(NODE) ## CPU time of a poll of the owner's page; under ucode where it is installed
 	@exec $(PYTHON) bench/luci.py
 
-NOT_YET := bench
-.PHONY: $(NOT_YET)
-$(NOT_YET):
-	@echo "make $@: not there yet" >&2; exit 1
+.PHONY: bench bench-table
+bench: need-root $(VENV) ## every benchmark, one table, bench/results.json; ONLY=relay,contracts: some of them; needs root
+	@exec $(PYTHON) -m bench.suite --only '$(ONLY)'
+.PHONY: sim
+sim: $(VENV) ## a million routers on paper, from measured figures: docs/scale.md and its plots
+	@PYTHONPATH=src:. exec $(PYTHON) -m bench.sim
+bench-table: $(VENV) ## the table of bench/results.json into README.md
+	@exec $(PYTHON) -m bench.suite --table
 
 .PHONY: clean distclean
 clean: ## remove what was built, keep what was downloaded and installed

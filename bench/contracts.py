@@ -21,6 +21,7 @@ from eth_abi.abi import encode
 from eth_account import Account
 from web3 import Web3
 
+from bench.goals import limits
 from tests.contracts import signing
 from tests.contracts.deployment import ETHER, Deployment, anvil, deploy
 from tests.contracts.headers import epoch_headers
@@ -33,7 +34,7 @@ FOREVER = 2**32
 AUDIT, COMMIT, REVEAL = 3600, 1500, 1500
 #: as LAB_WINDOWS, but for audits that leave every transaction its own 12-second block
 WINDOWS = (5, 2, 2, 4, 40_000, AUDIT, COMMIT, REVEAL, 10, 3600, 600)
-GOALS = {"swap": 60_000, "claim_batch50": 45_000, "claim_later": 62_000, "post_root": 60_000}
+GOALS = {key: int(most) for key, most in limits("contracts").items()}
 
 
 def leaf(account: str, cumulative: int) -> bytes:

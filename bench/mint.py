@@ -24,14 +24,16 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "src"))
 
 import aiohttp
+import psycopg
 
+from bench.goals import limits
 from bwclient.wallet import UNIT_WEI, Wallet
 from bwgateway.merkle import Tree, leaf
 from tests.gateway.cluster import cluster
 from tests.gateway.postgres import postgres
 from tests.gateway.rig import Relay, Rig, opening
 
-GOALS = {"issue_per_s": 2500.0, "redeem_per_s": 5000.0, "open_p99_ms": 50.0, "root_1m_seconds": 2.0}
+GOALS = limits("mint")
 AT_MOST = ("open_p99_ms", "root_1m_seconds")
 BATCH = 256
 UNITS = 64
@@ -82,22 +84,24 @@ def send(url: str, bodies: list[bytes], parallel: int, rate: float) -> tuple[flo
 class Bench:
     """One gateway, its buyers and one relay."""
 
-    def __init__(self, rig: Rig, generator: ProcessPoolExecutor) -> None:
-        self.rig = rig
+    def __init__(self, rig: Rig, generator: ProcessPoolExecutor, database_url: str = "") -> None:
+        self.rig, self._database = rig, database_url.replace("+psycopg", "")
         self._generator = generator
         self.relay = Relay(rig).register()
         self.wallets = [rig.wallet(f"buyer{i}", bwt=1000) for i in range(ACCOUNTS)]
         self.tickets: list[Any] = []
         self.cpu_of: dict[str, float] = {}
+        self.wal_of: dict[str, int] = {}
 
     def load(
         self, path: str, bodies: list[Any], parallel: int = 4, rate: float = 0
     ) -> tuple[float, list[float], list[Any]]:
         """Have the generator send these bodies."""
         encoded = [json.dumps(b).encode() for b in bodies]
-        before = self.cpu()
+        before, wal = self.cpu(), self.wal()
         result = self._generator.submit(send, self.rig.url + path, encoded, parallel, rate).result()
         self.cpu_of[path] = self.cpu_of.get(path, 0.0) + self.cpu() - before
+        self.wal_of[path] = self.wal_of.get(path, 0) + self.wal() - wal
         return result
 
     def issue(self) -> float:
@@ -160,6 +164,15 @@ class Bench:
         fields = pathlib.Path(f"/proc/{self.rig.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def wal(self) -> int:
+        """Bytes of PostgreSQL's write-ahead log so far; 0 over SQLite."""
+        if not self._database:
+            return 0
+        with psycopg.connect(self._database) as c:
+            row = c.execute("select pg_current_wal_lsn() - '0/0'::pg_lsn").fetchone()
+        assert row
+        return int(row[0])
+
     def rss_kb(self) -> int:
         """Resident memory of the gateway's process."""
         assert self.rig.process is not None
@@ -171,11 +184,14 @@ class Bench:
         figures = {"issue_per_s": self.issue()}
         figures["open_per_s"], figures["open_p50_ms"], figures["open_p99_ms"] = self.open_singles()
         figures["open_cpu_ms"] = self.cpu_of.pop("/v1/open") / (2 * SINGLES) * 1e3
+        figures["open_wal_bytes"] = self.wal_of.pop("/v1/open") / (2 * SINGLES)
         figures["open_batch_per_s"] = self.open_batches()
         figures["redeem_per_s"] = self.redeem()
         count = len(self.tickets)
         figures["issue_per_cpu_s"] = count / self.cpu_of["/v1/issue"]
         figures["redeem_per_cpu_s"] = count / self.cpu_of["/v1/redeem"]
+        figures["issue_wal_bytes"] = self.wal_of["/v1/issue"] / count
+        figures["redeem_wal_bytes"] = self.wal_of["/v1/redeem"] / count
         figures["rss_kb"] = self.rss_kb()
         return figures
 
@@ -195,7 +211,7 @@ def measured(database_url: str, generator: ProcessPoolExecutor) -> dict[str, flo
     with tempfile.TemporaryDirectory(prefix="bench-mint-") as folder:
         settings = {"epoch_seconds": 3600, "log_level": "warning"}
         with cluster(pathlib.Path(folder), database_url, 1, **settings) as (rig,):
-            return Bench(rig, generator).run()
+            return Bench(rig, generator, database_url).run()
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
-# Runs in the guest: `saver.py FOLDER` replaces a config, a key, a quota and a book of tickets by the router's own code,
-# round after round, and prints the number of a round once all four writes have returned.
+"""Runs in the guest: `saver.py FOLDER` replaces a config, a key, a quota and a book of tickets by the router's own
+code, round after round, and prints the number of a round once all four writes have returned."""
+
 import json
 import sys
 

@@ -18,7 +18,7 @@ bin=build/node/node_modules/.bin
 check ruff build/venv/bin/ruff check --quiet . package/build
 
 typed=()
-for folder in src/bwgateway src/bwclient src/bwverifier tests/lab bench qemu/guest.py qemu/pool.py qemu/console.py qemu/disk.py package/build; do
+for folder in src/bwgateway src/bwclient src/bwverifier tests/lab tests/soak bench scripts/sbom.py scripts/usign.py qemu/guest.py qemu/pool.py qemu/console.py qemu/disk.py package/build; do
   [ -z "$(tracked "$folder")" ] || typed+=("$folder")
 done
 [ ${#typed[@]} = 0 ] || check mypy build/venv/bin/mypy --no-error-summary "${typed[@]}"

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.goals import limits
+
 from . import circuit, pump
 from .hops import CLoop, Relay
 from .machine import ROOT, Machine, machine
@@ -30,12 +32,7 @@ TOR_MB = 40
 FULL_BATCHES = (32, 160)  # cells a message of the sender, cells under way
 SMALL_BATCHES = (1, 16)
 LOSS_MOST = 0.01
-GOALS = {
-    "relay_ms_per_mb": 4.0,
-    "relay_to_tor": 0.5,
-    "relay_to_aead": 1.9,
-    "relay_rss_kb": 6000,
-}  # at most
+GOALS = limits("relay")  # at most
 
 
 class Failed(RuntimeError):

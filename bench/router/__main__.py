@@ -12,13 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+from bench.goals import limits
 from qemu.guest import ROOT, Guest, GuestError
 
 ARCH = "mipsel"
 SHIFT = 1  # of QEMU's -icount: an instruction takes 2^SHIFT ns of the guest's time
 BATCHES = int(os.environ.get("BENCH_BATCHES", "9"))
 BOOT_S = 300  # counting makes the guest slow
-GOALS = {"relay_insns_per_cell": 90_000.0, "relay_to_c_loop": 1.4}  # at most
+GOALS = limits("router")  # at most
 HERE = Path(__file__).parent
 FILES = {
     "/srv/src/bwrouter": ROOT / "src/bwrouter",

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.goals import limits
 from bench.relay.machine import ROOT, TRAFFIC_CPUS, private_run, wait_for
 from qemu.guest import GuestError
 
@@ -34,8 +35,7 @@ OURS = ("ours", "ours-htb", "ours-wan")
 QUEUE = {"cake": "cake", "none-cake": "cake", "ours-wan": "wan"}
 ALONE = ("none", "none-cake")
 KINDS = {"voip": 6.0, "web": 10.0, "steps": 12.0, "bulk": 10.0}
-GOALS = {"worst_household_lost_pct": 1.0, "worst_added_p99_ms": 5.0, "worst_idle_used_pct": 90.0,
-         "worst_yield_ms": 300.0, "worst_added_p99_ms_slow": 20.0}  # fmt: skip
+GOALS = limits("shaper")
 SETTLE = 2.0  # the relay alone, before the household's first packet
 REPEATS = int(os.environ.get("REPEATS") or 1)
 

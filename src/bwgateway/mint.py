@@ -19,7 +19,6 @@ from voprf.ristretto import BlindedInput, Evaluator
 
 DENOMINATIONS = (1024, 64)
 """Units in a ticket: 64 MiB and 4 MiB."""
-UNIT_BYTES = 65_536
 UNIT_WEI = 10**18 // 16_384
 """One unit in wei of the region's token: 1 token is 1 GiB through one hop."""
 PROOF_SIZE = 64

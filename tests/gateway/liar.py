@@ -38,8 +38,8 @@ class Liar(ThreadingHTTPServer):
     def handle_error(self, *_: Any) -> None:
         """A client that goes away is no news."""
 
-    def __init__(self, target: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, target: str, at: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        super().__init__(at, _Handler)
         self.target = target
         self.lie: Lie | None = None
         self.delay = 0.0

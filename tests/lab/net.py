@@ -37,6 +37,7 @@ CLONE_NEWNET = 0x40000000
 NETNS_DIR = Path("/var/run/netns")
 PREFIX = re.compile(r"^(bwl[0-9a-f]{6})-")
 RELAY_PORT = 51900
+FURTHER_HOMES = 150  # number of a home that HOMES does not name, less its own
 LAN4, LAN_HOST4, LAN_GATEWAY4 = "192.168.1.0/24", "192.168.1.2", "192.168.1.1"
 SEGMENTATION = (
     "tx-tcp-segmentation",
@@ -97,6 +98,13 @@ class Node:
 
 HOMES = {f"r{i}": 10 + i for i in range(1, 9)}
 SERVERS = {"dc": 21, "gateway": 31, "web": 41, "sink": 42, "buyer": 51}
+
+
+def home_numbers(count: int) -> dict[str, int]:
+    """Names of `count` homes and their numbers on the internet. Raises ValueError above 99."""
+    if count > 99:
+        raise ValueError(f"{count} homes: there are addresses for 99")
+    return dict(list(HOMES.items())[:count]) | {f"r{i}": FURTHER_HOMES + i for i in range(len(HOMES) + 1, count + 1)}
 
 
 @contextlib.contextmanager
@@ -161,7 +169,7 @@ class Lab:
         self.inet, self.modems = f"{self.prefix}-inet", f"{self.prefix}-modems"
         self.line = line or Line()
         self.nodes: dict[str, Node] = {}
-        for name, number in list(HOMES.items())[:homes]:
+        for name, number in home_numbers(homes).items():
             self.nodes[name] = Node(name, f"{self.prefix}-{name}", number, self.line)
         for name, number in (SERVERS | (more or {})).items():
             self.nodes[name] = Node(name, f"{self.prefix}-{name}", number)

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ FIRST_UID = 64101
 STAKE, ROUTER_COIN, BUYER_COIN, BUYER_BWT = 100 * chain.ETHER, chain.ETHER, 10 * chain.ETHER, 1000 * chain.ETHER
 # The tree is bound to a place that every user can reach, in a mount namespace of the process's own (`ip netns exec`).
 SHELF = "/mnt"
-AT_SHELF = ["sh", "-c", f'mount --bind "$0" {SHELF} && cd {SHELF} && exec "$@"', str(ROOT)]
+AT_SHELF = ["sh", "-c", f'mount --rbind "$0" {SHELF} && cd {SHELF} && exec "$@"', str(ROOT)]
 
 
 class Refused(Exception):
@@ -50,6 +50,11 @@ def micropython() -> Path:
     if path.is_file():
         return path
     raise Refused("MicroPython is not built: run `make micropython`")
+
+
+def log_level() -> str:
+    """Of routers and gateway: LAB_LOG_LEVEL, or info."""
+    return os.environ.get("LAB_LOG_LEVEL", "info")
 
 
 def shelf(path: Path) -> str:
@@ -69,6 +74,7 @@ class Router:
     relay: Process | None = None
     id: str = ""
     wallet: str = ""
+    wrap: list[str] = field(default_factory=list)  # words before the program: `env NAME=VALUE` and the like
 
     @property
     def config(self) -> Path:
@@ -82,18 +88,19 @@ class Router:
     def run_dir(self) -> Path:
         return self.folder / "run"
 
-    def settings(self, gateway: dict[str, str]) -> dict[str, Any]:
+    def settings(self, gateways: list[dict[str, str]]) -> dict[str, Any]:
         line = self.node.line
         uplink = line.up_kbps if line else 1_000_000
         return {
             "region": REGION, "rate_kbps": min(uplink, 100_000), "listen_port": RELAY_PORT, "public_v4": self.node.v4,
             "wan": "wan0", "lan_prefixes": ["192.168.1.0/24"] if line else [],
-            "uplink_kbps": uplink, "reserve_pct": 5, "gateways": [gateway], "stake_wei": str(STAKE),
+            "uplink_kbps": uplink, "reserve_pct": 5, "gateways": gateways, "stake_wei": str(STAKE),
             "exit": self.node.name.startswith(EXIT), "run_dir": shelf(self.run_dir), "state_dir": shelf(self.state_dir),
+            "log_level": log_level(),
         }  # fmt: skip
 
     def command(self, *words: str) -> list[str]:
-        return [*AT_SHELF, shelf(self.binary), "-m", "bwrouter", *words, "--config", shelf(self.config)]
+        return [*AT_SHELF, *self.wrap, shelf(self.binary), "-m", "bwrouter", *words, "--config", shelf(self.config)]
 
     def relay_command(self) -> list[str]:
         """As the init script starts it: own user, no capabilities, no new privileges."""
@@ -216,7 +223,7 @@ class Pool:
         settings = {
             "host": self.gateway.v4, "port": GATEWAY_PORT, "state_dir": str(RUN / "gateway"), "regions": [REGION],
             "epoch_seconds": EPOCH_SECONDS, "challenge_seconds": CHALLENGE_SECONDS,
-            "chain": {"host": self.gateway.v4, "port": RPC_PORT},
+            "chain": {"host": self.gateway.v4, "port": RPC_PORT}, "log_level": log_level(),
         }  # fmt: skip
         config = write_json(RUN / "gateway.json", settings)
         process = self.python("gateway", self.gateway, "bwgateway", "serve", "--config", str(config))
@@ -259,17 +266,24 @@ class Pool:
 
     def make_routers(self) -> None:
         """Folders, settings and keys, as an installed router has them."""
-        gateway = {"url": self.url, "key": self.info["gateway_key"]}
         for router in self.routers.values():
-            router.state_dir.mkdir(parents=True)
+            self.make_state_dir(router)
             router.run_dir.mkdir(parents=True)
             os.chown(router.run_dir, 0, router.uid)
             router.run_dir.chmod(0o770)
-            write_json(router.config, router.settings(gateway))
+            write_json(router.config, router.settings(self.gateways()))
             run_in(router.node.ns, ["env", *self.router_env(), *router.command("keys", "init")])
             key = (router.state_dir / "wallet.key").read_text().strip()
             router.learn_id()
             router.wallet = Account.from_key(key).address
+
+    def gateways(self) -> list[dict[str, str]]:
+        """What routers list as their gateways."""
+        return [{"url": self.url, "key": self.info["gateway_key"]}]
+
+    def make_state_dir(self, router: Router) -> None:
+        """Where a router keeps what must survive."""
+        router.state_dir.mkdir(parents=True)
 
     def router_env(self) -> list[str]:
         return [f"MICROPYPATH={SHELF}/src:.frozen"]

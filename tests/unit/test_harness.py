@@ -1,3 +1,5 @@
+"""The harness that stands for pytest.raises on both runtimes."""
+
 from harness import raises
 
 

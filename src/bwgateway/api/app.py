@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -86,6 +87,13 @@ async def _chain(_request: Request, e: Exception) -> JSONResponse:
     return _answer(Problem(503, "chain", "the chain gives no answer; try again later"))
 
 
+def _failed(e: Exception) -> Problem:
+    """What a caller is told of an error that nobody foresaw; a database that is away or full comes back."""
+    if isinstance(e, OperationalError | InterfaceError):
+        return Problem(503, "ledger", "the ledger's database gives no answer; the same request may be sent again")
+    return Problem(500, "internal", "the gateway failed; the request had no effect or can be repeated")
+
+
 class Observe:
     """Outermost layer: bounds rate and body, answers what nobody else did, measures."""
 
@@ -118,8 +126,7 @@ class Observe:
         except Exception as e:
             log.exception("request.failed", path=scope["path"], error=type(e).__name__)
             if not status:
-                problem = Problem(500, "internal", "the gateway failed; the request had no effect or can be repeated")
-                await _answer(problem)(scope, receive, observed)
+                await _answer(_failed(e))(scope, receive, observed)
         route, took = getattr(scope.get("route"), "path", "-"), time.perf_counter() - started
         metrics.requests.labels(route, str(status)).observe(took)
         log.debug("request", method=scope["method"], route=route, status=status, ms=round(took * 1e3, 2))

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bwgateway import descriptors, directory, evidence, signed, watch
 from bwgateway.api import bodies
-from bwgateway.api.depend import gateway_of
+from bwgateway.api.depend import gateway_of, once
 from bwgateway.api.register import Relay
 from bwgateway.gateway import Gateway
 from bwgateway.problems import Problem
@@ -25,17 +25,15 @@ router = APIRouter()
 async def publish(body: bodies.Descriptor, request: Request) -> dict[str, Any]:
     """Checks the relay's signature, its addresses and its stake on the chain, then adds the gateway's signature."""
     gateway = gateway_of(request)
-    authentic = signed.by_relay("/v1/descriptors", await request.json())
-    gateway.limits.by_identity(authentic.signer)
-    if (answer := await signed.stored(gateway.db, authentic)) is not None:
+    who, answer = await once(gateway, request, "/v1/descriptors", signed.by_relay)
+    if answer is not None:
         return answer
-    signed.check_time(authentic)
     raw = bytes.fromhex(body.descriptor)
     try:
         descriptor = descriptors.parse(raw)
     except descriptors.BadDescriptor as e:
         raise Problem(422, "descriptor", f"descriptor: {e}", "descriptor") from e
-    if descriptor.relay != authentic.signer:
+    if descriptor.relay != who.signer:
         raise Problem(403, "relay", "descriptor: belongs to another relay than the one that signs", "descriptor")
     await _check(gateway, descriptor)
     full = descriptors.countersign(raw, gateway.keys)
@@ -51,7 +49,7 @@ async def publish(body: bodies.Descriptor, request: Request) -> dict[str, Any]:
             gateway.db, connection, descriptor.relay, full, until, region, facts, listed=not reason
         )
 
-    return await signed.once(gateway.db, authentic, effect)
+    return await signed.once(gateway.db, who, effect)
 
 
 async def _check(gateway: Gateway, descriptor: descriptors.Descriptor) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bwgateway import accounts, metrics, refunds, signed, tickets, vouchers
 from bwgateway.api import bodies
-from bwgateway.api.depend import gateway_of
+from bwgateway.api.depend import admitted, gateway_of, once
 from bwgateway.gateway import Gateway
 from bwgateway.meter import Open, Redeem
 from bwgateway.mint import UNIT_WEI, BadBlinded
@@ -25,11 +25,9 @@ router = APIRouter()
 async def issue(body: bodies.Issue, request: Request) -> dict[str, Any]:
     """Debits `units` for each blinded element and answers with the evaluated elements and one proof."""
     gateway = gateway_of(request)
-    authentic = signed.by_account("/v1/issue", await request.json())
-    gateway.limits.by_identity(authentic.signer)
-    if (answer := await signed.stored(gateway.db, authentic)) is not None:
+    authentic, answer = await once(gateway, request, "/v1/issue", signed.by_account)
+    if answer is not None:
         return answer
-    signed.check_time(authentic)
     _check_batch(gateway, "blinded", len(body.blinded))
     key = gateway.mint.at(body.region, body.units, time.time())
     if key is None:
@@ -94,8 +92,7 @@ def _check_batch(gateway: Gateway, field: str, count: int) -> None:
 async def open_tickets(body: bodies.Open, request: Request) -> JSONResponse:
     """The first relay that opens a ticket owns it; the same relay may ask again."""
     gateway = gateway_of(request)
-    authentic = signed.by_relay("/v1/open", await request.json())
-    gateway.limits.by_identity(authentic.signer)
+    authentic = await admitted(gateway, request, "/v1/open", signed.by_relay)
     _check_batch(gateway, "tickets", len(body.tickets))
     stake = await gateway.chain.stake(authentic.signer)
     if stake is None or not stake.reachable:
@@ -114,8 +111,7 @@ async def open_tickets(body: bodies.Open, request: Request) -> JSONResponse:
 async def redeem(body: bodies.Redeem, request: Request) -> JSONResponse:
     """Moves each ticket's meter forward and signs a receipt; indices are cumulative, so repeats count nothing."""
     gateway = gateway_of(request)
-    authentic = signed.by_relay("/v1/redeem", await request.json())
-    gateway.limits.by_identity(authentic.signer)
+    authentic = await admitted(gateway, request, "/v1/redeem", signed.by_relay)
     _check_batch(gateway, "items", len(body.items))
     items = [tickets.Item(bytes.fromhex(i.id), i.index, bytes.fromhex(i.preimage), i.final) for i in body.items]
     answer = await gateway.meter.redeem(Redeem(authentic, items))

@@ -131,10 +131,6 @@ class Child:
         net.close(theirs)
         self.channel = Channel(ours)
 
-    def ended(self):
-        """Whether the child is gone; collects it."""
-        return self.pid <= 0 or self._collect(1)
-
     def terminate(self):
         """Ask the child to end (SIGTERM)."""
         if self.pid > 0:
@@ -144,15 +140,10 @@ class Child:
         """Kill and collect the child."""
         if self.pid > 0:
             _kill(self.pid, KILL)
-            self._collect(0)
+            status = bytearray(4)
+            _waitpid(self.pid, ffi.addr(status), 0)
+            self.pid = -1
         self.channel.close()
-
-    def _collect(self, flags):
-        status = bytearray(4)
-        if _waitpid(self.pid, ffi.addr(status), flags) == 0:
-            return False
-        self.pid = -1
-        return True
 
 
 def print_error(error):

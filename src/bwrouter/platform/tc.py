@@ -14,7 +14,6 @@ except ImportError:
     IPRoute = None
 
 _ETH_P = {"ip": 0x0800, "ipv6": 0x86DD}
-ENOENT = 2
 
 
 class TcError(OSError):

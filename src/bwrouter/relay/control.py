@@ -14,16 +14,12 @@ class Control:
         self.socket = net.UnixDatagram(config.relay_socket(run_dir, worker))
         self.fd = self.socket.fd
         self.handle = handle
-        self.unheard = 0  # messages that the agent did not take
 
     def tell(self, message):
         """Send one message. False when the agent is away: what matters is said again later."""
         if self.worker:
             message["worker"] = self.worker
-        ok = self.socket.send(self.peer, json.dumps(message).encode())
-        if not ok:
-            self.unheard += 1
-        return ok
+        return self.socket.send(self.peer, json.dumps(message).encode())
 
     def read(self):
         """Handle all waiting messages. Malformed ones are ignored: only root can write here."""

@@ -1,0 +1,1 @@
+"""`make sim`: what a million routers would need, computed and simulated from figures that the benchmarks measured."""

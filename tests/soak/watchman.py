@@ -1,0 +1,215 @@
+"""What must hold at every moment of a soak, and at its end. A breach is a line that names it and the moment."""
+
+from __future__ import annotations
+
+import secrets
+import statistics
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import requests
+from nacl.signing import SigningKey
+
+from bwclient.wallet import Wallet
+from bwgateway.signed import message
+from tests.gateway.rig import opening
+from tests.lab.capture import clear_headers
+from tests.lab.chain import ChainError
+from tests.lab.checks import UNIT_WEI
+from tests.lab.net import inside
+from tests.lab.pool import REGION, Refused, Router, read_json
+from tests.soak.keeper import Keeper
+from tests.soak.town import Town
+
+LEDGER = ["address", "uint40", "uint32", "bytes32", "bytes32", "uint128", "uint128", "uint128"]
+PHI_LEFT = (9, 10)  # of a price, what relays get: contracts/src/Parameters.sol, PHI_BPS
+STEADY_S = 90.0  # a process that is younger is still growing
+GROWTH, ROOM_KB, ROOM_FDS = 1.25, 12_000, 12
+BROKEN = (
+    ("a ticket with more units used or refunded than it has",
+     "select count(*) from tickets where index + refunded > units or index < 0 or refunded < 0"),
+    ("an account that had more tickets than deposit", "select count(*) from accounts where issued > deposited"),
+    ("relays credited with other units than tickets show",
+     "select count(*) from (select (select coalesce(sum(units),0) from relays) a,"
+     " (select coalesce(sum(index),0) from tickets) b) x where a <> b"),
+    ("more units opened than issued",
+     "select count(*) from (select (select coalesce(sum(units-refunded),0) from tickets) a,"
+     " (select coalesce(sum(issued),0) from accounts) b) x where a > b"),
+    ("more settled than redeemed", "select count(*) from relays where settled > units"),
+)  # fmt: skip
+
+
+class Watchman:
+    """Looks every few seconds; `breaches` has what did not hold."""
+
+    def __init__(self, town: Town) -> None:
+        self.town = town
+        self.breaches: list[str] = []
+        self.looks = self.blind = 0
+        self.shut = True  # buyers' kill switches are closed
+        self.units: dict[bytes, int] = {}
+        self.paid_now: dict[tuple[str, int], dict[str, int]] = {}
+        self.began = time.monotonic()
+
+    def breach(self, text: str) -> None:
+        line = f"{time.monotonic() - self.began:.0f} s: {text}"
+        if not any(text == b.split(": ", 1)[1] for b in self.breaches):
+            self.breaches.append(line)
+            print(f"soak: BREACH {line}", flush=True)
+
+    def look(self) -> None:
+        """One round over everything that can be asked now."""
+        self.looks += 1
+        try:
+            self.ledger()
+            self.chain()
+        except (psycopg.Error, requests.RequestException, ChainError, Refused, OSError):
+            self.blind += 1  # the database or the chain is under a fault
+        if self.shut:
+            self.links()
+        self.paid()
+        for keeper in self.town.keepers.values():
+            keeper.sample()
+        for name in self.town.buyers:
+            if wrong := self.town.traffic(name).get("wrong", 0):
+                self.breach(f"{name} got {wrong} files that are not what was sent")
+
+    # -- money -------------------------------------------------------------------------------------------------
+
+    def ledger(self) -> None:
+        for what, sql in BROKEN:
+            if count := int(self.town.query(sql)[0][0]):
+                self.breach(f"ledger: {what} ({count})")
+        rows = self.town.query("select relay, sum(units) from relays group by relay")
+        for relay, units in rows:
+            if int(units) < self.units.get(relay, 0):
+                self.breach(f"ledger: {bytes(relay).hex()[:8]} has {units} units and had {self.units[relay]}")
+            self.units[relay] = int(units)
+
+    def chain(self) -> None:
+        info = self.town.info
+        with inside(self.town.gateway.ns):
+            args = [info["account"], REGION]
+            settlement = info["contracts"]["settlement"]
+            ledger = self.town.chain.call(settlement, "ledger(address,uint16)", args, LEDGER)
+        final, pending, spent = int(ledger[5]), int(ledger[6]), int(ledger[7])
+        if max(final, pending) * PHI_LEFT[1] > spent * PHI_LEFT[0]:
+            self.breach(f"chain: a root of {max(final, pending)} wei above what vouchers released, {spent}")
+        deposited = int(self.town.query("select coalesce(sum(deposited),0) from accounts")[0][0]) * UNIT_WEI
+        if spent > deposited:
+            self.breach(f"chain: vouchers released {spent} wei of {deposited} deposited")
+
+    def paid(self) -> None:
+        """Units that clients say they paid, over all their lives."""
+        for name in self.town.buyers:
+            status = self.town.tunnel(name)
+            if "paid" in status:
+                self.paid_now[name, int(status["pid"])] = {k: int(v) for k, v in status["paid"].items()}
+
+    def paid_units(self) -> int:
+        return sum(sum(p.values()) for p in self.paid_now.values())
+
+    # -- leaks, memory -----------------------------------------------------------------------------------------
+
+    def links(self) -> None:
+        server = self.town.lab.nodes["web"].v4
+        for name in self.town.buyers:
+            report = read_json(self.town.report(name))
+            if report and clear_headers(report, server, []):
+                self.breach(f"leak: the web server shows on the link of {name}")
+
+    def controls(self) -> int:
+        """How often the web server's own link showed it: what a leak would look like."""
+        report = read_json(self.town.report("web"))
+        return clear_headers(report, self.town.lab.nodes["web"].v4, []) if report else 0
+
+    def growth(self) -> tuple[dict[str, float], list[str]]:
+        """Worst growth of memory by kind of process (ratio of the last third over the middle one), and what is not flat."""
+        worst: dict[str, float] = {}
+        steep: list[str] = []
+        for keeper in self.town.keepers.values():
+            for life in [*keeper.history, keeper.samples]:
+                for ratio, line in grown(keeper, life):
+                    worst[keeper.kind] = max(worst.get(keeper.kind, 0.0), round(ratio, 3))
+                    steep += [line] if line else []
+        return worst, steep
+
+
+def grown(keeper: Keeper, life: list[tuple[float, int, int]]) -> list[tuple[float, str]]:
+    """Of one process: the ratio, and a line when memory or descriptors are not flat."""
+    if not keeper.flat or len(life) < 9 or life[-1][0] - life[0][0] < STEADY_S:
+        return []
+    third = len(life) // 3
+    middle, last = life[third : 2 * third], life[2 * third :]
+    before, after = (statistics.median(s[1] for s in part) for part in (middle, last))
+    fds = [statistics.median(s[2] for s in part) for part in (middle, last)]
+    line = ""
+    if after > before * GROWTH and after - before > ROOM_KB:
+        line = f"memory of {keeper.name}: {before:.0f} to {after:.0f} kB in {life[-1][0] - life[0][0]:.0f} s"
+    if fds[1] > fds[0] + ROOM_FDS:
+        line = f"descriptors of {keeper.name}: {fds[0]:.0f} to {fds[1]:.0f}"
+    return [(after / before, line)]
+
+
+class Thief:
+    """Buys tickets honestly and has two routers open each at two gateways in the same moment."""
+
+    def __init__(self, town: Town, watchman: Watchman, folder: Path) -> None:
+        self.town, self.watchman = town, watchman
+        self.tries = self.won = 0
+        self.owner: dict[bytes, str] = {}
+        with inside(town.gateway.ns):
+            wallet = Wallet(bytes.fromhex(town.thief_key[2:]), town.urls[0], town.chain.url, folder)
+            self.tickets = wallet.buy(REGION, 64, 60)
+
+    def steal(self, chance: Any) -> None:
+        """One ticket, two relays, any two gateways; an old ticket every second time."""
+        old = [t for t in self.tickets if t.id in self.owner]
+        fresh = [t for t in self.tickets if t.id not in self.owner]
+        pool = old if old and (self.tries % 2 or not fresh) else fresh
+        if not pool:
+            return
+        ticket = chance.choice(pool)
+        routers: list[Router] = chance.sample(sorted(self.town.routers.values(), key=lambda r: r.id), 2)
+        answers: list[tuple[str, bool, str]] = []
+        threads = [
+            threading.Thread(target=self._open, args=(r, url, ticket, answers), daemon=True)
+            for r, url in zip(routers, chance.choices(self.town.urls, k=2))
+        ]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(12)
+        self.tries += 1
+        winners = {relay for relay, ok, _ in answers if ok}
+        if len(winners) > 1:
+            self.watchman.breach(f"double spend: ticket {ticket.id.hex()[:8]} opened by {len(winners)} relays")
+        for relay in winners:
+            if self.owner.setdefault(ticket.id, relay) != relay:
+                self.watchman.breach(f"double spend: ticket {ticket.id.hex()[:8]} has changed its owner")
+            self.won += 1
+
+    def _open(self, router: Router, url: str, ticket: Any, answers: list[tuple[str, bool, str]]) -> None:
+        key = SigningKey(bytes.fromhex((router.state_dir / "identity.key").read_text().strip()))
+        body: dict[str, Any] = {"relay": router.id, "time": int(time.time()), "nonce": secrets.token_hex(16)}
+        body["tickets"] = [opening(ticket)]
+        body["sig"] = key.sign(message("/v1/open", body)).signature.hex()
+        with suppress(requests.RequestException, ValueError, KeyError), inside(self.town.gateway.ns):
+            with requests.Session() as session:
+                session.trust_env = False
+                result = session.post(url + "/v1/open", json=body, timeout=10).json()["results"][0]
+                answers.append((router.id, bool(result["ok"]), str(result.get("code", ""))))
+
+
+def latency(town: Town) -> dict[str, float]:
+    """Milliseconds to the first byte over all buyers' fetches, and the longest time that one had nothing."""
+    every = sorted(ms for name in town.buyers for ms in town.traffic(name).get("first_ms", []))
+    gaps = [float(town.traffic(name).get("longest_gap_s", 0.0)) for name in town.buyers]
+    if not every:
+        return {"p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0, "longest_gap_s": max(gaps, default=0.0)}
+    at = {f"p{p}_ms": every[min(len(every) - 1, len(every) * p // 100)] for p in (50, 95, 99)}
+    return at | {"longest_gap_s": round(max(gaps), 1)}
