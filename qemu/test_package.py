@@ -57,6 +57,7 @@ def pool():
 def guest(pool, newer):
     extra = {"/srv/bwrouter.ipk": package(), "/srv/newer.ipk": newer}
     with Guest(ARCH, 64 if ARCH == "mipsel" else 256, extra, rom=True, **pool.guest_options()) as started:
+        started.run("ip route && tc qdisc && nft list tables")  # each with its own loader and libraries
         yield started
 
 

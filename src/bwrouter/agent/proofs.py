@@ -60,7 +60,7 @@ def stake(values):
 def verify(answer, info, relay, region, payout, between=None):
     """What an answer proves: {block, hash, time, stake, root, pending_root, total_wei, claimed_wei}.
 
-    `info` is the gateway's /v1/info, `relay` 32 bytes, `payout` 20; `between` is called after each part. Raises Unproved.
+    `info` is the gateway's /v1/info, `relay` 32 bytes, `payout` 20; `between` is called between parts. Raises Unproved.
     """
     try:
         hash, number, time, state_root = header(bytes.fromhex(answer["header"]))

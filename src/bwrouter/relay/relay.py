@@ -20,6 +20,7 @@ from .setup import Setup
 
 IDLE_SECONDS = 120  # a circuit without a cell for so long is closed
 FREE_MOST = 64  # control cells a second that are not charged
+REST_MS = 1000  # a turn waits so long while nothing comes
 LOW_UNITS = 2  # below so many paid units left a CREDIT goes out unasked
 
 
@@ -55,6 +56,7 @@ class Relay:
         self._second = clock.ms()
         self._seconds = 0
         self._cells = 0
+        self.resting = False  # nothing came or went for a second: the agent looks rarely, and is told when that ends
         self.collector = memory.Collector()
 
     # -- messages of the agent ---------------------------------------------------
@@ -103,14 +105,19 @@ class Relay:
     def on_rate(self, message, fd):
         pacer = self.pacer
         pacer.update(message["kbps"], message.get("reason", ""), message.get("line_kbps", 0), message.get("share", 100))
-        if self.loop is not None:  # what the WAN's counter shows beyond this is the household's
-            size, cells = pacer.sent()
-            reflex = pacer.reflex
-            self.control.tell(
-                {"t": "sent", "bytes": size, "packets": cells, "reflex": reflex.fd >= 0, "blind": reflex.blind,
-                 "queued": self.loop.queue.count, "debt_ms": pacer.debt_ms}
-            )  # fmt: skip
-            pacer.debt_ms = 0
+        if self.loop is not None:
+            self.say_sent()
+
+    def say_sent(self):
+        """What was sent so far: what the WAN's counter shows beyond it is the household's."""
+        pacer = self.pacer
+        size, cells = pacer.sent()
+        reflex = pacer.reflex
+        self.control.tell(
+            {"t": "sent", "bytes": size, "packets": cells, "reflex": reflex.fd >= 0, "blind": reflex.blind,
+             "queued": self.loop.queue.count, "debt_ms": pacer.debt_ms}
+        )  # fmt: skip
+        pacer.debt_ms = 0
 
     def on_wan(self, message, fd):
         """The WAN's byte counter, to see the household by."""
@@ -281,12 +288,18 @@ class Relay:
         if self._seconds % 3 == 0:
             self.ledger.repeat()
         self.loop.flush()
-        self.control.tell(self.stats())
-        # To look at the heap takes milliseconds on a small CPU: while cells come, now and then is enough.
-        idle = self.loop.cells_in == self._cells
-        self._cells = self.loop.cells_in
-        if idle or self._seconds % 8 == 0:
+        if not self.resting or self._seconds % 2 == 0:
+            self.control.tell(self.stats())
+        # To look at the heap takes milliseconds on a small CPU: when the last cell has come, and now and then.
+        idle = self.moved() == self._cells
+        self._cells = self.moved()
+        if idle > self.resting or self._seconds % 8 == 0:
             self.collector.tidy(idle)
+        self.resting = idle
+
+    def moved(self):
+        """Datagrams that came or were sent, so far."""
+        return self.loop.cells_in + self.pacer.sent()[1]
 
     def stats(self):
         loop = self.loop
@@ -315,7 +328,7 @@ class Relay:
         if n and poller.ready(0):
             self.control.read()
         loop = self.loop
-        wait = 100
+        wait = REST_MS if self.resting else 100
         if loop is not None:
             self.pacer.refill()
             loop.flush()  # what waited goes first
@@ -334,6 +347,11 @@ class Relay:
                 loop.flush()
             if loop.queue.count:
                 wait = min(wait, self.pacer.wait_ms())
+            if self.resting:
+                if self.moved() != self._cells:
+                    self.resting = False
+                    self.say_sent()
+                wait = min(wait, max(1, 1000 - clock.diff(clock.ms(), self._second)))
         try:
             self.tick()
         except MemoryError:
