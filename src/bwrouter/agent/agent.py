@@ -18,7 +18,7 @@ from .tickets import Book
 from .worker import Worker
 
 STATUS_MS = 1000
-STATUS_REST_MS = 2000  # while nothing is relayed
+STATUS_REST_MS = 3000  # while nothing is relayed
 REDEEM_MS = 2000
 OPEN_RETRY_MS = 3000  # after a gateway failed
 RESPAWN_MS = 2000

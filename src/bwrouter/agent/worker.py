@@ -23,7 +23,7 @@ PUBLISH_RETRY_S = 10
 PROVE_TRIES = 3
 PROVE_S = 600  # proofs are checked again after so long even if nothing changed: they take a second on a small CPU
 WAIT_MS = 500
-REST_MS = 2000  # while nothing changes; orders are heard at once
+REST_MS = 4000  # while nothing changes; orders are heard at once
 _SHOWN = ("payout", "region", "units", "cumulative_wei", "claimed_wei", "balance_wei")
 
 
@@ -258,11 +258,10 @@ class Worker:
                 for g in self.gateways.all
             ],
         }
-        text = http.canonical(state)
-        if text == self._said:
+        if state == self._said:  # far cheaper than to compare texts
             return False
-        if self._send_text(text):
-            self._said = text
+        if self._send(state):
+            self._said = state
         return True
 
     def _send(self, message):

@@ -20,7 +20,8 @@ from .setup import Setup
 
 IDLE_SECONDS = 120  # a circuit without a cell for so long is closed
 FREE_MOST = 64  # control cells a second that are not charged
-REST_MS = 1000  # a turn waits so long while nothing comes
+TICK_MS = 1000
+REST_MS = 2000  # the same without circuits and while nothing comes
 LOW_UNITS = 2  # below so many paid units left a CREDIT goes out unasked
 
 
@@ -52,7 +53,7 @@ class Relay:
             worker,
         )  # fmt: skip
         self.ledger = Ledger(self.control.tell, 2 * config["max_circuits"] + 64)
-        self.poller = net.Poller([self.control.fd, -1, -1])
+        self.poller = net.Poller([self.control.fd, -1, -1, -1])
         self._second = clock.ms()
         self._seconds = 0
         self._cells = 0
@@ -256,15 +257,17 @@ class Relay:
 
     # -- time ------------------------------------------------------------------------
 
+    def second_ms(self):
+        """Between two ticks."""
+        return REST_MS if self.resting and not self.table.all else TICK_MS
+
     def tick(self):
-        """Ten times a second: low credit; once a second the rest."""
+        """At every turn: what is due once a second."""
         now = clock.ms()
-        if clock.diff(now, self._second) < 1000:
+        if clock.diff(now, self._second) < self.second_ms():
             return
         self._second = now
         self._seconds += 1
-        if self.signals.take():
-            self.stopping = True
         if self.loop is None:
             self.hello()
             return
@@ -288,8 +291,7 @@ class Relay:
         if self._seconds % 3 == 0:
             self.ledger.repeat()
         self.loop.flush()
-        if not self.resting or self._seconds % 2 == 0:
-            self.control.tell(self.stats())
+        self.control.tell(self.stats())
         # To look at the heap takes milliseconds on a small CPU: when the last cell has come, and now and then.
         idle = self.moved() == self._cells
         self._cells = self.moved()
@@ -312,9 +314,10 @@ class Relay:
         }  # fmt: skip
 
     def run(self):
-        """Until shutdown, or within a second of SIGTERM."""
+        """Until shutdown or SIGTERM."""
         # As the first process of a jail's PID namespace it would not be ended by a signal that it does not read.
         self.signals = process.Signals()
+        self.poller.set(3, self.signals.fd)
         self.hello()
         wait = 100
         while not self.stopping:
@@ -327,6 +330,8 @@ class Relay:
         n = poller.wait(wait)
         if n and poller.ready(0):
             self.control.read()
+        if n and poller.ready(3) and self.signals.take():
+            self.stopping = True
         loop = self.loop
         wait = REST_MS if self.resting else 100
         if loop is not None:
@@ -351,7 +356,9 @@ class Relay:
                 if self.moved() != self._cells:
                     self.resting = False
                     self.say_sent()
-                wait = min(wait, max(1, 1000 - clock.diff(clock.ms(), self._second)))
+                # One more, for poll(2) may wake a little before a tick is due.
+                left = self.second_ms() + 1 - clock.diff(clock.ms(), self._second)
+                wait = min(wait, max(1, left))
         try:
             self.tick()
         except MemoryError:
