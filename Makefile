@@ -108,7 +108,7 @@ qemu: need-root setup ipk $(GUEST_PARTS) ## boots ARCH, installs the .ipk, unit 
 endif
 
 # What a change must pass: a 32-bit little-endian router without a floating point unit, and a 64-bit one.
-test-qemu: need-root ## mipsel and x86_64 guests: the unit tests on the first, bad input on it, the package's whole life on both; needs root
+test-qemu: need-root ## the package's whole life in guests of mipsel and x86_64, from a fresh clone on; needs root
 	@exec qemu/test.sh $(T)
 
 test-qemu-all: need-root ## what is slow by nature: all five guests, bad input, power cuts, the console driver; needs root
