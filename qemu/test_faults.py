@@ -22,7 +22,7 @@ from qemu.test_package import processes, status, until
 from tests.agent.test_certificates import Hello, make
 
 ARCH = os.environ.get("GUEST_ARCH", "mipsel")
-GATEWAY = "10.0.2.100"
+GATEWAY = "10.0.2.2"  # QEMU's name for this machine's loopback
 pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(ARCH == "mips", reason="rung 3 needs tc, ip and nft")]
 
 
@@ -46,8 +46,7 @@ def guest(gateway, tmp_path_factory):
     port, certificate = gateway
     image = disk.make(tmp_path_factory.mktemp("disk") / "disk")
     place = ",addr=0x12" if ARCH == "mipsel" else ""
-    line = ["-netdev", f"user,id=n0,restrict=on,guestfwd=tcp:{GATEWAY}:443-tcp:127.0.0.1:{port}"]
-    line += ["-device", "virtio-net-pci,netdev=n0" + place]
+    line = ["-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0" + place]
     extra = {"/srv/b.ipk": package(), "/srv/ca.crt": certificate}
     append = "guest.ip=10.0.2.15/24 guest.gw=10.0.2.2"
     with Guest(ARCH, 64 if ARCH == "mipsel" else 256, extra, options=line, rom=True, disk=str(image), append=append) as g:
@@ -55,7 +54,7 @@ def guest(gateway, tmp_path_factory):
         g.run(
             "uci set bwrouter.main.enabled=1; uci set bwrouter.main.uplink_kbps=20000; uci set bwrouter.main.rate_kbps=10000;"
             " uci set bwrouter.main.ca_file=/srv/ca.crt; uci add bwrouter gateway >/dev/null;"
-            f" uci set bwrouter.@gateway[0].url=https://{GATEWAY}; uci set bwrouter.@gateway[0].key={'ab' * 32};"
+            f" uci set bwrouter.@gateway[0].url=https://{GATEWAY}:{port}; uci set bwrouter.@gateway[0].key={'ab' * 32};"
             " uci set bwrouter.main.public_v4=198.51.100.7; uci commit bwrouter"
         )
         yield g

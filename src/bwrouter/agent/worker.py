@@ -14,7 +14,7 @@ from .gateways import INFO_S, OLD_S, Gateways, Refused
 from .log import Log
 
 CALM = 8  # 1 / CALM of the time since money moved passes between two looks at what it may have changed, ...
-CALM_S = OLD_S  # ... at most so long: with TLS a request takes half a second of a small CPU
+CALM_S = OLD_S  # ... at most so long: with TLS a request takes 0.15 s of a small CPU or more
 STAKE_S = 60  # an active stake is looked at again after so long
 STAKE_WAIT_S = 2  # ... and one that is on its way
 REGISTER_S = 15  # between two attempts to register
