@@ -102,7 +102,7 @@ dpi: need-root $(VENV) $(MICROPYTHON) $(APT_TEST) ## does the traffic look like 
 # What a guest of CPU $(GUEST) is made of; make bench-guest and the like start mipsel unless ARCH says otherwise.
 GUEST := $(if $(filter native,$(ARCH)),mipsel,$(ARCH))
 GUEST_PARTS := $(VENV) build/micropython/$(GUEST)/.done build/.debian-packages-guest $(if $(filter mips,$(GUEST)),build/.debian-packages-kernel)
-.PHONY: guest qemu test-qemu bench-guest
+.PHONY: guest qemu test-qemu test-qemu-all bench-guest
 guest: $(GUEST_PARTS) ## the unit tests in QEMU on a guest of ARCH (mipsel, mips, armhf, arm64, x86_64)
 	@qemu/build.sh $(GUEST)
 	@GUEST_ARCH=$(GUEST) exec $(PYTHON) -m pytest qemu/test_guest.py $(T)
@@ -116,10 +116,14 @@ qemu: need-root setup ipk $(GUEST_PARTS) ## boots ARCH, installs the .ipk, unit 
 	@GUEST_ARCH=$(GUEST) exec $(PYTHON) -m pytest qemu/test_guest.py qemu/test_dpkg.py qemu/test_package.py $(T)
 endif
 
-test-qemu: need-root ## what is slow by nature: all five guests, power cuts, the console driver; needs root
+# What a change must pass: a 32-bit little-endian router without a floating point unit, and a 64-bit one.
+test-qemu: need-root ## the package's whole life in guests of mipsel and x86_64, from a fresh clone on; needs root
+	@exec qemu/test.sh $(T)
+
+test-qemu-all: need-root ## what is slow by nature: all five guests, bad input, power cuts, the console driver; needs root
 	@for arch in mipsel armhf x86_64 arm64; do $(MAKE) qemu ARCH=$$arch; done
 	@$(MAKE) guest ARCH=mips
-	@GUEST_ARCH=mipsel exec $(PYTHON) -m pytest qemu/test_power.py qemu/test_console.py $(T)
+	@GUEST_ARCH=mipsel exec $(PYTHON) -m pytest qemu/test_faults.py qemu/test_power.py qemu/test_console.py $(T)
 
 bench-guest: $(GUEST_PARTS) ipk ## memory, size, start-up, idle CPU and flash writes of the package on a guest of ARCH (mipsel)
 	@qemu/build.sh $(GUEST)

@@ -72,8 +72,12 @@ install_modules() {
 libraries() {
   local file name found
   for file; do
-    for name in $(readelf -d "$file" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p') \
-      $(readelf -l "$file" | sed -n 's/.*interpreter: .*\/\(.*\)\]/\1/p'); do
+    # The loader is named by its path, which on x86_64 is a link in a folder of its own.
+    name=$(readelf -l "$file" | sed -n 's/.*interpreter: \/\(.*\)\]/\1/p')
+    if [ -n "$name" ] && [ ! -e "$work/rom/$name" ]; then
+      install -D -m 755 "$out/debian/lib/"*/"${name##*/}" "$work/rom/$name"
+    fi
+    for name in $(readelf -d "$file" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p'); do
       [ ! -e "$work/have/$name" ] || continue
       found=$(cd "$out/debian" && find lib usr/lib lib64 ! -type d -name "$name" 2>/dev/null | head -n 1 || true)
       [ -n "$found" ] || die "$arch: no package brings $name, which $(basename "$file") needs"

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 MACHINES: dict[str, tuple[list[str], str, str]] = {
     "mipsel": (["qemu-system-mipsel", "-M", "malta", "-cpu", "24Kf"], "ttyS0", "ttyS1"),
     "mips": (["qemu-system-mips", "-M", "malta", "-cpu", "24Kf"], "ttyS0", "ttyS1"),
-    "armhf": (["qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a7"], "ttyAMA0", "vport0p1"),
-    "arm64": (["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53"], "ttyAMA0", "vport0p1"),
+    "armhf": (["qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a7"], "ttyAMA0", "vport"),
+    "arm64": (["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53"], "ttyAMA0", "vport"),
     "x86_64": (["qemu-system-x86_64", "-M", "q35", "-cpu", "qemu64", "-accel", "tcg"], "ttyS0", "ttyS1"),
 }
 

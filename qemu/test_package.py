@@ -26,7 +26,7 @@ from tests.lab.pool import Refused
 
 ARCH = os.environ.get("GUEST_ARCH", "mipsel")
 SIZE = 1_000_000
-PATIENCE = 240.0  # seconds for anything on an emulated CPU beside other work
+PATIENCE = 150.0  # seconds for anything on an emulated CPU beside other work
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.skipif(ARCH == "mips", reason="rung 3 needs tc, ip and nft")]
 
 
@@ -57,6 +57,7 @@ def pool():
 def guest(pool, newer):
     extra = {"/srv/bwrouter.ipk": package(), "/srv/newer.ipk": newer}
     with Guest(ARCH, 64 if ARCH == "mipsel" else 256, extra, rom=True, **pool.guest_options()) as started:
+        started.run("ip route && tc qdisc && nft list tables")  # each with its own loader and libraries
         yield started
 
 
@@ -148,10 +149,10 @@ def test_it_relays_a_file_and_is_paid(guest, pool):
         raise AssertionError(f"{error}\n{log(guest)}\n{status(guest)}\n{pool.client_status()}") from error
     assert pool.target.read_bytes() == pool.file.path.read_bytes()
     pool.stop_buyer()
-    paid = {hop["id"]: hop["paid_units"] for hop in pool.client_status()["hops"]}[pool.guest_router.id]
+    paid = pool.client_status()["paid"][pool.guest_router.id]  # over all circuits, a spare too
     print(f"{ARCH}: {SIZE} bytes through three hops in {seconds:.1f} s, {paid} units paid to the guest")
     earned = lambda: pool.ask("/v1/earnings/" + pool.guest_router.id)
-    until("all units redeemed", lambda: earned()["units"] == paid)
+    until(f"all {paid} units redeemed", lambda: earned()["units"] == paid)
     until("claim on chain", lambda: int(earned()["claimed_wei"]) == int(earned()["cumulative_wei"]) > 0)
     assert int(earned()["balance_wei"]) == paid * UNIT_WEI * 9 // 10
     proved = lambda: (status(guest).get("proved") or {}).get("claimed_wei")

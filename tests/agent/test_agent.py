@@ -175,7 +175,9 @@ def test_a_slow_gateway_holds_up_no_rate(
         relay.tell(open_message(ticket))
         relay.pump(0.5)
         relay.messages.clear()
-        relay.pump(4.0)
+        for turn in range(8):  # a relay that is busy
+            relay.tell({"t": "sent", "bytes": turn, "packets": 0, "reflex": True, "blind": "", "queued": 1})
+            relay.pump(0.5)
         times = [t for t, m in relay.messages if m["t"] == "rate"]
         assert not relay.of("opened")
     finally:

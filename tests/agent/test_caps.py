@@ -126,6 +126,35 @@ def test_the_relay_gets_the_counter_until_it_reads_it(folder: Path) -> None:
         rig.stop()
 
 
+def test_it_rests_while_nothing_is_relayed_and_is_back_at_once(folder: Path) -> None:
+    rig = Rig(folder)
+    sent: dict[str, Any] = {"t": "sent", "bytes": 0, "packets": 0, "reflex": True, "blind": "", "queued": 0}
+
+    try:
+        rig.reason("uplink")
+
+        def rates(seconds: float) -> int:
+            end, seen = time.monotonic() + seconds, 0
+            while time.monotonic() < end:
+                rig.peer.messages.clear()
+                rig.peer.pump()
+                for _ in rig.peer.of("rate"):
+                    seen += 1
+                    rig.peer.tell(sent)
+            return seen
+
+        until("rest", lambda: rates(2) <= 3, 30)
+        sent["bytes"] = 5000
+        rig.peer.messages.clear()
+        rig.peer.tell(sent)
+        began = time.monotonic()
+        rig.peer.expect("rate")
+        assert time.monotonic() - began < 0.6, "it slept on"
+        assert rates(2) >= 6
+    finally:
+        rig.stop()
+
+
 def test_an_interface_that_does_not_exist(folder: Path) -> None:
     rig = Rig(folder, wan="nosuch0", shaper=True)
     try:

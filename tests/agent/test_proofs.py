@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +15,9 @@ from web3 import Web3
 from bwgateway.chain import proofs as gateway_proofs
 from bwrouter.agent import keys, proofs, registration
 from bwrouter.agent import owner as owner_commands
+from bwrouter.agent.worker import Worker
 from bwrouter.ledger import merkle
+from bwrouter.platform import process
 from tests.contracts.deployment import ETHER, ROOT, Deployment, anvil, deploy
 
 pytestmark = pytest.mark.slow  # compiles and deploys the contracts
@@ -105,6 +109,32 @@ def test_the_proof_says_what_the_registry_says(
     assert (found["block"], found["hash"], found["time"]) == (
         block["number"], bytes(block["hash"]).hex(), block["timestamp"],
     )  # fmt: skip
+
+
+def test_a_buyer_does_not_wait_for_proofs(
+    chain: Deployment, router: keys.Keys, info: dict[str, Any], registered: dict[str, Any]
+) -> None:
+    """An open that comes while a proof is checked is done before the proof is through."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    worker = Worker({"gateways": [], "log_level": "error"}, router, process.Channel(ends[1].fileno()))
+    class Gateway:
+        key = "aa" * 32
+
+        def __init__(self) -> None:
+            self.info = info
+
+        def call(self, method: str, path: str) -> dict[str, Any]:
+            ends[0].send(json.dumps({"t": "open", "tickets": [{"key": "bb" * 32}]}).encode())
+            return answer(chain, router)
+
+    ends[0].setblocking(False)
+    worker.stake = proofs.verify(answer(chain, router), info, router.relay, 1, b"\xcd" * 20)["stake"]
+    worker.earnings = {}
+    worker._prove(Gateway(), 1)
+    assert worker.proved and worker.proved["state"] == "active"
+    assert [json.loads(ends[0].recv(65536))["t"] for _ in range(2)] == ["opened", "idle"]
+    for end in ends:
+        end.close()
 
 
 def test_a_relay_that_never_registered_is_proved_absent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
@@ -260,3 +261,29 @@ def test_an_extend_to_a_full_table_is_told_so():
         late.build([first, last])
         for t in (kept[1], late):
             t.close(patience=0.2)
+
+
+def test_a_resting_relay_says_at_once_that_something_came() -> None:
+    with Scene(1) as scene:
+        relay = scene.relays[0]
+        scene._stop = True  # the agent falls silent, and the relay rests
+        scene._thread.join()
+        time.sleep(2.5)
+
+        def told(seconds: float) -> list[str]:
+            end, kinds = time.monotonic() + seconds, []
+            while time.monotonic() < end and "sent" not in kinds:
+                text, _ = relay.socket.recv()
+                if text is None:
+                    time.sleep(0.01)
+                else:
+                    kinds.append(json.loads(text)["t"])
+            return kinds
+
+        told(0.1)  # what lay there
+        while told(0.1):
+            pass
+        assert "sent" not in told(2.0), "unasked"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(os.urandom(100), (relay.ip, relay.port))
+        assert "sent" in told(0.4)

@@ -18,6 +18,7 @@ from .tickets import Book
 from .worker import Worker
 
 STATUS_MS = 1000
+STATUS_REST_MS = 3000  # while nothing is relayed
 REDEEM_MS = 2000
 OPEN_RETRY_MS = 3000  # after a gateway failed
 RESPAWN_MS = 2000
@@ -85,7 +86,7 @@ class Agent:
 
     def turn(self):
         """Wait for the next tick or message, and do what is due."""
-        left = rate.TICK_MS - clock.diff(clock.ms(), self._tick)
+        left = self.idle.period - clock.diff(clock.ms(), self._tick)
         if left > 0:
             self.poller.wait(left)
             self.idle.echoes()
@@ -94,11 +95,12 @@ class Agent:
         now = clock.ms()
         self.jobs(now)
         late = clock.diff(now, self._tick)
-        if late >= rate.TICK_MS:
+        period = self.idle.period
+        if late >= period:
             # A late tick does not make the following ones early.
-            self._tick = clock.add(self._tick, rate.TICK_MS) if late < 2 * rate.TICK_MS else now
+            self._tick = clock.add(self._tick, period) if late < 2 * period else now
             self.idle.tick()
-        if clock.diff(now, self._second) >= STATUS_MS:
+        if clock.diff(now, self._second) >= (STATUS_MS if period < rate.REST_MS else STATUS_REST_MS):
             self._second = now
             self.every_second()
 

@@ -7,7 +7,7 @@ does not, rate.py does the same a tick at a time: falls at once, grows slowly. T
 
 from . import rate
 from .delay import Brake, Delay
-from .uplink import Uplink
+from .uplink import QUEUE_US, Uplink
 
 HIDDEN_PCT = 5  # of the uplink: all that is dared where the household cannot be seen
 SMALL_PCT = 5  # of the uplink: a household below this is not why the rate is what it is
@@ -53,6 +53,11 @@ class Controller:
     def limit_kbps(self):
         """The most that the relay may ever send."""
         return self._limit(self.free_kbps())[0]
+
+    def settled(self):
+        """Whether nothing is being found out: while no buyer is there, ticks may be rare."""
+        finding = self.reason in ("starting", "rising", "delay") or self.uplink.probing
+        return not finding and self.delay.queue_us < QUEUE_US
 
     def step(self, s):
         """One tick: sets `allowed`, `kbps`, `line` and `reason`."""

@@ -5,6 +5,7 @@ from . import signed
 
 TIMEOUT_S = 10
 INFO_S = 60  # an /v1/info is believed for so long
+OLD_S = 300  # ... while no money moves, and by who only wants to know who is there
 BACKOFF_MAX_S = 60
 
 
@@ -55,10 +56,10 @@ class Gateway:
         """Whether it is too early to try again. A clock that was set back does not make it wait for ever."""
         return 0 < self.retry_at - clock.unix() <= BACKOFF_MAX_S
 
-    def refresh(self):
-        """Fetch /v1/info when it is old. Raises Refused, HttpError."""
+    def refresh(self, old_s=INFO_S):
+        """Fetch /v1/info when it is `old_s` seconds old. Raises Refused, HttpError."""
         now = clock.unix()
-        if self.info is not None and abs(now - self.info_at) < INFO_S:
+        if self.info is not None and abs(now - self.info_at) < old_s:
             return
         info = self.call("GET", "/v1/info")
         if info.get("gateway_key") != self.key:
@@ -88,28 +89,35 @@ class Gateways:
         http.trust(settings.get("ca_file", ""))
         self.all = [Gateway(entry["url"], entry["key"]) for entry in settings["gateways"]]
 
-    def ready(self):
-        """Those that may be tried now, with a fresh info; the preferred first."""
+    def ready(self, old_s=INFO_S):
+        """Those that may be tried now, with an info of less than `old_s` seconds; the preferred first."""
         out = []
         for gateway in self.all:
             if gateway.failures and gateway.waiting():
                 continue
             try:
-                gateway.refresh()
+                gateway.refresh(old_s)
                 out.append(gateway)
             except (Refused, http.HttpError, KeyError, TypeError) as error:
                 gateway.error = gateway.error or str(error)
         return out
 
+    def away(self):
+        """Whether none may be tried now."""
+        return all([gateway.failures and gateway.waiting() for gateway in self.all])
+
     def of_mint_key(self, mint_key):
         """The gateways, ready ones, that issue under a mint key (hex), or all ready ones when none names it."""
-        ready = self.ready()
-        owners = [g for g in ready if mint_key in [k.get("id") for k in g.info.get("mint_keys", ())]]
-        return owners or ready
+        for old_s in (OLD_S, INFO_S):  # keys change with the epoch
+            ready = self.ready(old_s)
+            owners = [g for g in ready if mint_key in [k.get("id") for k in g.info.get("mint_keys", ())]]
+            if owners:
+                return owners
+        return ready
 
     def of_key(self, key):
         """The ready gateways that sign with `key` (hex); all for an empty one."""
-        return [g for g in self.ready() if not key or g.key == key]
+        return [g for g in self.ready(OLD_S) if not key or g.key == key]
 
 
 def check(settings):

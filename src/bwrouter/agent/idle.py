@@ -9,6 +9,7 @@ from .shaping import Shaping
 
 WAN_RETRY_MS = 1000  # between two offers of the counter to a relay that does not read it
 PROBE_IDLE = 5  # ticks between two echoes while nothing is relayed
+REST_AFTER_MS = 3000  # without a byte relayed
 DEBT_TICKS = 5  # a round trip shows a queue late, and the least of three later still
 HISTORY_S = 60
 OFFLOAD_S = 600
@@ -44,6 +45,8 @@ class Idle:
         self._debts = []
         self._offered = None
         self._ticks = 0
+        self.period = rate.TICK_MS  # until the next tick
+        self._quiet = 0  # ms without a byte relayed, as far as it matters
         self._offload_at = self._history_at = None
         self._found = offload.NONE
         self._open_echo()
@@ -52,17 +55,19 @@ class Idle:
     # -- ticks ---------------------------------------------------------------------
 
     def tick(self):
-        """Every rate.TICK_MS: decide, and tell the relay."""
+        """Every `period` ms: decide, and tell the relay."""
         now = clock.ms()
         self._ticks += 1
         wan = self.counter.read()
         household = self.household.tick(now, wan)
-        if self.echo is not None and (self._own_kbps or self._ticks % PROBE_IDLE == 0):
+        if self.echo is not None and (self._own_kbps or self.period > rate.TICK_MS or self._ticks % PROBE_IDLE == 0):
             self.echo.send()
         self.control.step(self._sample(now, wan, household))
         self.household.reckon(self.control.uplink.kbps)
         self._say()
         self._offer(now)
+        self._quiet = min(self._quiet + self.period, REST_AFTER_MS)
+        self.period = rate.REST_MS if self._quiet == REST_AFTER_MS and self.control.settled() else rate.TICK_MS
 
     def heard(self, message):
         """The relay's answer to a rate: what it has sent so far."""
@@ -72,6 +77,9 @@ class Idle:
         self.sent = message
         self._debts = self._debts[-DEBT_TICKS + 1 :] + [message.get("debt_ms", 0)]
         self._hide()
+        if self._own is None or own != self._own[1] or message.get("queued"):
+            self._quiet = 0
+            self.period = rate.TICK_MS
         if self._own is not None and own >= self._own[1] and clock.diff(now, self._own[0]) > 0:
             self._own_kbps = (own - self._own[1]) * 8 // clock.diff(now, self._own[0])
         self._own = (now, own)

@@ -57,10 +57,10 @@ def stake(values):
     }
 
 
-def verify(answer, info, relay, region, payout):
+def verify(answer, info, relay, region, payout, between=None):
     """What an answer proves: {block, hash, time, stake, root, pending_root, total_wei, claimed_wei}.
 
-    `info` is the gateway's /v1/info, `relay` 32 bytes, `payout` 20. Raises Unproved.
+    `info` is the gateway's /v1/info, `relay` 32 bytes, `payout` 20; `between` is called between parts. Raises Unproved.
     """
     try:
         hash, number, time, state_root = header(bytes.fromhex(answer["header"]))
@@ -71,7 +71,7 @@ def verify(answer, info, relay, region, payout):
         for name, keys in zip(("registry", "settlement"), wanted):
             part = answer[name]
             address = registration.address_bytes(contracts[name], "contracts." + name)
-            values.append(_values(name, state_root, address, keys, part))
+            values.append(_values(name, state_root, address, keys, part, between or _nothing))
     except (KeyError, TypeError, AttributeError) as error:
         raise Unproved("answer: " + str(error))
     except mpt.ProofError as error:
@@ -111,15 +111,21 @@ def earned(posted, payout, proved):
     return amount, root == proved["root"]
 
 
-def _values(name, state_root, address, keys, part):
+def _values(name, state_root, address, keys, part, between):
     found = mpt.account(state_root, address, [bytes.fromhex(node) for node in part["account"]])
     if found is None or found[3] == mpt.EMPTY_CODE:
         raise Unproved(name + ": no contract is at its address")
     if len(part["slots"]) != len(keys):
         raise Unproved("%s: %d slots are proved, %d asked" % (name, len(part["slots"]), len(keys)))
-    return [
-        mpt.storage(found[2], key, [bytes.fromhex(node) for node in nodes]) for key, nodes in zip(keys, part["slots"])
-    ]
+    values = []
+    for key, nodes in zip(keys, part["slots"]):
+        between()
+        values.append(mpt.storage(found[2], key, [bytes.fromhex(node) for node in nodes]))
+    return values
+
+
+def _nothing():
+    pass
 
 
 class Heads:

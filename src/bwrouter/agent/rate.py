@@ -7,6 +7,7 @@ household wants (the relay's own bytes wait in the queue and count as sent): the
 from ..platform import clock
 
 TICK_MS = 200
+REST_MS = 1600  # the same while nothing is relayed: the relay says at once when that ends
 LEAST_KBPS = 8  # keeps circuits alive when the household uses everything
 RISE = 25  # a step up is at most limit / RISE in a tick: from nothing to all in 5 s
 OWN_LATE_MS = 3000  # without the relay's counters for so long, all traffic counts as the household's

@@ -10,10 +10,12 @@ import json
 
 from ..platform import clock, http, net, process
 from . import proofs, publish, registration, results, verdicts
-from .gateways import Gateways, Refused
+from .gateways import INFO_S, OLD_S, Gateways, Refused
 from .log import Log
 from .reach import Reach
 
+CALM = 8  # 1 / CALM of the time since money moved passes between two looks at what it may have changed, ...
+CALM_S = OLD_S  # ... at most so long: with TLS a request takes 0.15 s of a small CPU or more
 STAKE_S = 60  # an active stake is looked at again after so long
 STAKE_WAIT_S = 2  # ... and one that is on its way
 REGISTER_S = 15  # between two attempts to register
@@ -23,6 +25,7 @@ PROVE_TRIES = 3
 PROVE_S = 600  # proofs are checked again after so long even if nothing changed: they take a second on a small CPU
 VERDICTS_S = 60
 WAIT_MS = 500
+REST_MS = 4000  # while nothing changes; orders are heard at once
 _SHOWN = ("payout", "region", "units", "cumulative_wei", "claimed_wei", "balance_wei")
 
 
@@ -42,6 +45,7 @@ class Worker:
         self._register_at = 0
         self._earnings_at = 0
         self._said = None
+        self._moved_at = clock.unix()  # when money moved
         self.proved = None
         self.proof_error = ""
         self._heads = proofs.Heads()
@@ -53,17 +57,24 @@ class Worker:
     def run(self):
         """Until the agent is gone."""
         poller = net.Poller([self.channel.fd])
+        wait = WAIT_MS
         while self.channel.open:
-            poller.wait(WAIT_MS)
-            while True:
-                text = self.channel.recv()
-                if text is None:
-                    break
-                self.handle(json.loads(text))
+            poller.wait(wait)
+            self.serve()
             self.upkeep()
-            self.say_state()
+            news = self.say_state()
+            wait = REST_MS if not news and (self._active() or self.gateways.away()) else WAIT_MS
+
+    def serve(self):
+        """Do the orders that wait: a buyer waits for an open, so this comes between the steps of all else."""
+        while True:
+            text = self.channel.recv()
+            if text is None:
+                return
+            self.handle(json.loads(text))
 
     def handle(self, message):
+        self._moved_at = clock.unix()
         if message["t"] == "open":
             self.open(message["tickets"])
         elif message["t"] == "redeem":
@@ -106,7 +117,7 @@ class Worker:
         """Reachability, stake, descriptor and earnings, whatever is due; one failing gateway does not hold up
         another."""
         self._keep_reachable()
-        ready = self.gateways.ready()
+        ready = self.gateways.ready(self._calm(INFO_S))
         for gateway in self.gateways.all:
             self.log.change("gateway " + gateway.url, gateway.error)
         if not ready:
@@ -116,10 +127,12 @@ class Worker:
         except (Refused, http.HttpError, ValueError, KeyError, TypeError) as error:
             self.stake_error = str(error)
         self.log.change("stake", self.stake_error)
+        self.serve()
         state = self.stake.get("state") if self.stake else ""
         if state in ("active", "suspended"):  # verifiers must reach a suspended one, or it is never acquitted
             for gateway in ready:
                 self._keep_published(gateway)
+                self.serve()
             self._keep_earnings(ready[0])
         if state not in ("", "none"):
             self._keep_verdicts(ready[0])
@@ -133,10 +146,16 @@ class Worker:
                 self.log.info("reachable at %s port %d, forwarded by the modem (%s)" % place)
         self.log.change("reach", self.reach.error)
 
+    def _active(self):
+        return self.stake is not None and self.stake.get("state") == "active"
+
+    def _calm(self, least_s):
+        """Seconds between two looks at something: the longer ago money moved, the more."""
+        return max(least_s, min(CALM_S, abs(clock.unix() - self._moved_at) // CALM))
+
     def _keep_stake(self, gateway):
         now = clock.unix()
-        active = self.stake is not None and self.stake.get("state") == "active"
-        if abs(now - self._stake_at) < (STAKE_S if active else STAKE_WAIT_S):
+        if abs(now - self._stake_at) < (self._calm(STAKE_S) if self._active() else STAKE_WAIT_S):
             return
         self._stake_at = now
         self.stake = gateway.call("GET", "/v1/stake/" + self.keys.relay.hex())
@@ -172,7 +191,7 @@ class Worker:
             path, kind, values, more = "/v1/rate", registration.SET_RATE, {"rateKbps": rate}, rate
         else:
             return
-        self._stake_at = now - STAKE_S + STAKE_WAIT_S  # look again soon
+        self._stake_at = now - self._calm(STAKE_S) + STAKE_WAIT_S  # look again soon
         if abs(now - self._register_at) < REGISTER_S:
             return
         self._register_at = now
@@ -204,7 +223,7 @@ class Worker:
 
     def _keep_earnings(self, gateway):
         now = clock.unix()
-        if abs(now - self._earnings_at) < EARNINGS_S:
+        if abs(now - self._earnings_at) < self._calm(EARNINGS_S):
             return
         self._earnings_at = now
         try:
@@ -233,7 +252,7 @@ class Worker:
             return
         for _ in range(PROVE_TRIES):
             try:
-                self.proved = prove(gateway, self.keys, self.stake, self.earnings, self._heads)
+                self.proved = prove(gateway, self.keys, self.stake, self.earnings, self._heads, self.serve)
                 self.proof_error = ""
                 break
             except (ValueError, KeyError, TypeError) as error:
@@ -248,6 +267,7 @@ class Worker:
     # -- to the agent ----------------------------------------------------------------
 
     def say_state(self):
+        """Tell the agent what changed. Returns whether anything did."""
         state = {
             "t": "state",
             "stake": self.stake,
@@ -271,9 +291,11 @@ class Worker:
                 for g in self.gateways.all
             ],
         }
-        text = http.canonical(state)
-        if text != self._said and self._send_text(text):
-            self._said = text
+        if state == self._said:  # far cheaper than to compare texts
+            return False
+        if self._send(state):
+            self._said = state
+        return True
 
     def _send(self, message):
         return self._send_text(http.canonical(message))
@@ -300,14 +322,16 @@ def _short(earnings):
     return out
 
 
-def prove(gateway, keys, stake, earnings, heads):
+def prove(gateway, keys, stake, earnings, heads, between=None):
     """What the chain proves of stake and earnings: {block, hash, state, stake, claimed_wei, cumulative_wei, final}.
+
+    `between` is called between the steps, which take a tenth of a second each on a small CPU.
 
     Raises proofs.Unproved when a gateway's words are not borne out, Refused and HttpError.
     """
     region, payout = stake["region"], registration.address_bytes(stake["payout"], "payout")
     path = "/v1/proofs/%s/%d/0x%s" % (keys.relay.hex(), region, payout.hex())
-    proved = proofs.verify(gateway.call("GET", path), gateway.info, keys.relay, region, payout)
+    proved = proofs.verify(gateway.call("GET", path), gateway.info, keys.relay, region, payout, between)
     heads.add(gateway.key, proved["block"], proved["hash"])
     if heads.differ(gateway.key, proved["block"], proved["hash"]):
         raise proofs.Unproved("head: block %d is another one at another gateway" % proved["block"])

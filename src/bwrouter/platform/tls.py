@@ -59,8 +59,9 @@ class _Face:
         try:
             return self.context.wrap_socket(sock, server_hostname=server_hostname)
         except ValueError as error:  # mbedtls's words on a certificate; all else is an OSError
-            why = "" if clock.is_set() else "; the time of day is not set yet (NTP), so none can be valid"
-            raise Untrusted("the gateway's certificate is not to be trusted: " + _line(str(error)) + why)
+            # First, for the log cuts long lines.
+            why = "" if clock.is_set() else "the time of day is not set yet (NTP), so no certificate can be valid; "
+            raise Untrusted(why + "the gateway's certificate is not to be trusted: " + _line(str(error)))
 
 
 def _line(text):

@@ -14,6 +14,7 @@ LINE_DEPTH_MS = 4  # and of the line's bucket: a relay that wakes late makes goo
 DEPTH_LEAST = 1500  # bytes: one packet
 DEBT_MS = 300  # of the line: what lies in a modem's queue beyond this was dropped, or will never be worth waiting for
 TRICKLE_US = 1300000  # a packet in so long keeps circuits alive whatever the household does
+EARN_US = 300000  # at a time: more would not fit 31 bits
 EXIT_DEBT_MS = 20  # buyers' packets to the internet are not queued here: beyond this they are dropped
 OUR_HEADERS = 48  # IPv6 and UDP: what each datagram is charged beside itself
 _SPLIT = 200000  # kbit/s: above, multiply after dividing, so that 31 bits suffice at 10 Gbit/s
@@ -111,9 +112,13 @@ class Pacer:
         household = self.reflex.look(now, own)
         if household < 0 or not line:
             return
-        if dt > 300000:
-            dt = 300000
-        room = self._room + earned(line, dt) - household - own * 100 // self.share
+        if dt > 10 * EARN_US:
+            dt = 10 * EARN_US
+        room = self._room - household - own * 100 // self.share
+        while dt > EARN_US and room < 0:  # after a rest
+            dt -= EARN_US
+            room += earned(line, EARN_US)
+        room += earned(line, min(dt, EARN_US))
         deep = max(line * LINE_DEPTH_MS // 8, DEPTH_LEAST)
         debt = -line * DEBT_MS // 8
         if room > deep:

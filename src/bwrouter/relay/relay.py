@@ -20,6 +20,8 @@ from .setup import Setup
 
 IDLE_SECONDS = 120  # a circuit without a cell for so long is closed
 FREE_MOST = 64  # control cells a second that are not charged
+TICK_MS = 1000
+REST_MS = 2000  # the same without circuits and while nothing comes
 LOW_UNITS = 2  # below so many paid units left a CREDIT goes out unasked
 
 
@@ -51,10 +53,11 @@ class Relay:
             worker,
         )  # fmt: skip
         self.ledger = Ledger(self.control.tell, 2 * config["max_circuits"] + 64)
-        self.poller = net.Poller([self.control.fd, -1, -1])
+        self.poller = net.Poller([self.control.fd, -1, -1, -1])
         self._second = clock.ms()
         self._seconds = 0
         self._cells = 0
+        self.resting = False  # nothing came or went for a second: the agent looks rarely, and is told when that ends
         self.collector = memory.Collector()
 
     # -- messages of the agent ---------------------------------------------------
@@ -103,14 +106,19 @@ class Relay:
     def on_rate(self, message, fd):
         pacer = self.pacer
         pacer.update(message["kbps"], message.get("reason", ""), message.get("line_kbps", 0), message.get("share", 100))
-        if self.loop is not None:  # what the WAN's counter shows beyond this is the household's
-            size, cells = pacer.sent()
-            reflex = pacer.reflex
-            self.control.tell(
-                {"t": "sent", "bytes": size, "packets": cells, "reflex": reflex.fd >= 0, "blind": reflex.blind,
-                 "queued": self.loop.queue.count, "debt_ms": pacer.debt_ms}
-            )  # fmt: skip
-            pacer.debt_ms = 0
+        if self.loop is not None:
+            self.say_sent()
+
+    def say_sent(self):
+        """What was sent so far: what the WAN's counter shows beyond it is the household's."""
+        pacer = self.pacer
+        size, cells = pacer.sent()
+        reflex = pacer.reflex
+        self.control.tell(
+            {"t": "sent", "bytes": size, "packets": cells, "reflex": reflex.fd >= 0, "blind": reflex.blind,
+             "queued": self.loop.queue.count, "debt_ms": pacer.debt_ms}
+        )  # fmt: skip
+        pacer.debt_ms = 0
 
     def on_wan(self, message, fd):
         """The WAN's byte counter, to see the household by."""
@@ -249,15 +257,17 @@ class Relay:
 
     # -- time ------------------------------------------------------------------------
 
+    def second_ms(self):
+        """Between two ticks."""
+        return REST_MS if self.resting and not self.table.all else TICK_MS
+
     def tick(self):
-        """Ten times a second: low credit; once a second the rest."""
+        """At every turn: what is due once a second."""
         now = clock.ms()
-        if clock.diff(now, self._second) < 1000:
+        if clock.diff(now, self._second) < self.second_ms():
             return
         self._second = now
         self._seconds += 1
-        if self.signals.take():
-            self.stopping = True
         if self.loop is None:
             self.hello()
             return
@@ -282,11 +292,16 @@ class Relay:
             self.ledger.repeat()
         self.loop.flush()
         self.control.tell(self.stats())
-        # To look at the heap takes milliseconds on a small CPU: while cells come, now and then is enough.
-        idle = self.loop.cells_in == self._cells
-        self._cells = self.loop.cells_in
-        if idle or self._seconds % 8 == 0:
+        # To look at the heap takes milliseconds on a small CPU: when the last cell has come, and now and then.
+        idle = self.moved() == self._cells
+        self._cells = self.moved()
+        if idle > self.resting or self._seconds % 8 == 0:
             self.collector.tidy(idle)
+        self.resting = idle
+
+    def moved(self):
+        """Datagrams that came or were sent, so far."""
+        return self.loop.cells_in + self.pacer.sent()[1]
 
     def stats(self):
         loop = self.loop
@@ -299,9 +314,10 @@ class Relay:
         }  # fmt: skip
 
     def run(self):
-        """Until shutdown, or within a second of SIGTERM."""
+        """Until shutdown or SIGTERM."""
         # As the first process of a jail's PID namespace it would not be ended by a signal that it does not read.
         self.signals = process.Signals()
+        self.poller.set(3, self.signals.fd)
         self.hello()
         wait = 100
         while not self.stopping:
@@ -314,8 +330,10 @@ class Relay:
         n = poller.wait(wait)
         if n and poller.ready(0):
             self.control.read()
+        if n and poller.ready(3) and self.signals.take():
+            self.stopping = True
         loop = self.loop
-        wait = 100
+        wait = REST_MS if self.resting else 100
         if loop is not None:
             self.pacer.refill()
             loop.flush()  # what waited goes first
@@ -334,6 +352,13 @@ class Relay:
                 loop.flush()
             if loop.queue.count:
                 wait = min(wait, self.pacer.wait_ms())
+            if self.resting:
+                if self.moved() != self._cells:
+                    self.resting = False
+                    self.say_sent()
+                # One more, for poll(2) may wake a little before a tick is due.
+                left = self.second_ms() + 1 - clock.diff(clock.ms(), self._second)
+                wait = min(wait, max(1, left))
         try:
             self.tick()
         except MemoryError:

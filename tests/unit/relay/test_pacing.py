@@ -87,6 +87,18 @@ def test_it_stops_at_once_and_goes_on_when_the_burst_has_left_the_modem():
     assert after >= 1250 * 75
 
 
+def test_a_household_beside_a_resting_relay_owes_nothing():
+    s = Scene()
+    s.run(100)
+    for household, free in ((750000, True), (1250000, True), (2500000, False)):
+        s.now += 1000000  # nothing came for a second: the counter was not looked at
+        s.count += household
+        s.show()
+        s.pacer._heard = s.now // 1000
+        assert (s.pacer.refill() > 0) == free, household
+    s.close()
+
+
 def test_a_household_that_takes_all_leaves_a_trickle():
     s = Scene()
     s.run(500)

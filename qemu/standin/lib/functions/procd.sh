@@ -27,6 +27,9 @@ procd_append_param() {
 	shift
 	for _word; do echo "$_word"; done >>"$_procd_instance/$_param"
 }
+# What an instance says of itself, such as the firewall's rules, is JSON by json_add_* of jshn.sh.
+procd_open_data() { json_init; }
+procd_close_data() { json_dump >"$_procd_instance/data"; }
 procd_kill() { /sbin/procd kill "$1"; }
 procd_running() { /sbin/procd running "$1" "$2"; }
 # Recorded, not acted upon: jails (no ujail is here), triggers (tests reload by hand), the firewall's news.
