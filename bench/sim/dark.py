@@ -41,7 +41,7 @@ def recovery(
         bad = rng.random((len(open_), 3)) < still_listed(seconds[open_], rng) * share
         first = np.where(bad.any(axis=1), bad.argmax(axis=1), 3)
         set_up = RTT_S * (np.minimum(first, 3) * (np.minimum(first, 3) + 1) / 2)
-        timeout = np.where(first < 3, sum(tunnel._STEP_TIMEOUTS), 0.0)
+        timeout = np.where(first < 3, sum(tunnel.STEP_TRIES), 0.0)
         seconds[open_] += pause + set_up + timeout
         open_ = open_[first < 3]
         tries += 1

@@ -104,6 +104,11 @@ class Through(Chooser):
         else:
             self.relays.blame(relay)
 
+    def suspect(self, relay: bytes) -> None:
+        """A hop stood behind one that fell silent."""
+        if relay != self.target.relay:
+            self.relays.suspect(relay)
+
     def learn(self, c: Circuit) -> None:
         """Round trips."""
         self.relays.learn(c)
