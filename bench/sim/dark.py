@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bwclient import relays, steer, tunnel
+from bwclient import relays, steer
 
 SHARE = 0.1  # of all relays are in the region
 NOTICE_S = 0.16  # until a silent exit counts as dead
 RTT_S = 0.04  # of one link
+TIMEOUTS_S = 4.0  # of the three tries of a handshake with a hop that is silent
 HORIZON_S = 240.0
 CHECK_S, MISSES = 60.0, 3  # directory.check_seconds, handshakes missed before a relay is unlisted
 REFRESH_S = relays.REFRESH_SECONDS
@@ -41,7 +42,7 @@ def recovery(
         bad = rng.random((len(open_), 3)) < still_listed(seconds[open_], rng) * share
         first = np.where(bad.any(axis=1), bad.argmax(axis=1), 3)
         set_up = RTT_S * (np.minimum(first, 3) * (np.minimum(first, 3) + 1) / 2)
-        timeout = np.where(first < 3, sum(tunnel.STEP_TRIES), 0.0)
+        timeout = np.where(first < 3, TIMEOUTS_S, 0.0)
         seconds[open_] += pause + set_up + timeout
         open_ = open_[first < 3]
         tries += 1
