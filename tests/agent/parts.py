@@ -210,8 +210,17 @@ class RelayPeer:
             self.pump()
         return found[0]
 
-    def tell(self, message: dict[str, Any]) -> None:
-        self.socket.sendto(json.dumps(message).encode(), str(self.agent.run_dir / "agent.sock"))
+    def tell(self, message: dict[str, Any], seconds: float = 10.0) -> None:
+        """Send it to the agent, which may be starting: what one left behind that was killed refuses until then."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.socket.sendto(json.dumps(message).encode(), str(self.agent.run_dir / "agent.sock"))
+                return
+            except (ConnectionRefusedError, FileNotFoundError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def hello(self, ready: bool) -> None:
         self.tell({"t": "hello", "version": "test", "runtime": "test", "ready": ready, "exit": False})
