@@ -140,9 +140,10 @@ def fetch(url: str, gateway_key: bytes, timeout: float = 10.0, state: Path | Non
 
 
 def _get(url: str, since: int, timeout: float) -> bytes:
-    answer = OWN.session().get(f"{url}/v1/directory/document?since={since}", timeout=timeout)
-    answer.raise_for_status()
-    return answer.content
+    with OWN.passing() as session:
+        answer = session.get(f"{url}/v1/directory/document?since={since}", timeout=timeout)
+        answer.raise_for_status()
+        return answer.content
 
 
 def check(raw: list[bytes], gateway_key: bytes) -> Directory:

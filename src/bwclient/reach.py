@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,11 +47,21 @@ class Reach:
         self._sessions.append(session)
         return session
 
+    @contextmanager
+    def passing(self) -> Iterator[requests.Session]:
+        """A session for one request, closed and forgotten behind it."""
+        session = self.session()
+        try:
+            yield session
+        finally:
+            self._sessions.remove(session)
+            session.close()
+
     def through_tunnel(self, yes: bool) -> None:
         """Later connections go through the tunnel, or past it. Those that stand are closed."""
         if self.direct == yes:
             self.direct = not yes
-            for session in self._sessions:
+            for session in list(self._sessions):
                 session.close()
 
     def endpoints(self, urls: Iterable[str], memory: Path | None = None) -> list[tuple[str, str, int]]:

@@ -12,11 +12,13 @@ import pytest
 
 from bwclient import killswitch, settings, vault
 from bwclient.budget import Budget
+from bwclient.directory import DirectoryError, fetch
 from bwclient.guards import Guards
 from bwclient.health import PATIENCE_LEAST, SILENCE_LEAST, Health
 from bwclient.meter import HopMeter, NoTicket
 from bwclient.path import INTERACTIVE, RELAXED, STRICT, Known, PathError, Wish, choose, weight
 from bwclient.purse import split
+from bwclient.reach import OWN
 from bwclient.relays import Relays
 from bwclient.resolver import Resolver
 from bwrouter.platform import net
@@ -354,6 +356,17 @@ def test_loss_is_counted_by_numbers():
     assert h.count(0.0, 0, -1) == 0
     assert h.count(0.5, 50, 49) == 0, "too few to tell"
     assert abs(h.count(1.0, 900, 999) - 0.1) < 0.01
+
+
+# -- directory ------------------------------------------------------------------------------------
+
+
+def test_fetching_the_directory_again_and_again_keeps_no_session():
+    before = len(OWN._sessions)
+    for _ in range(3):
+        with pytest.raises(DirectoryError, match="cannot be read"):
+            fetch("http://127.0.0.1:9", bytes(32), timeout=1)
+    assert len(OWN._sessions) == before
 
 
 # -- resolver ---------------------------------------------------------------------------------------
