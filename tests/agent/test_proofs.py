@@ -17,7 +17,7 @@ from bwrouter.agent import keys, proofs, registration
 from bwrouter.agent import owner as owner_commands
 from bwrouter.agent.worker import Worker
 from bwrouter.ledger import merkle
-from bwrouter.platform import process
+from bwrouter.platform import config, process
 from tests.contracts.deployment import ETHER, ROOT, Deployment, anvil, deploy
 
 pytestmark = pytest.mark.slow  # compiles and deploys the contracts
@@ -116,7 +116,8 @@ def test_a_buyer_does_not_wait_for_proofs(
 ) -> None:
     """An open that comes while a proof is checked is done before the proof is through."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    worker = Worker({"gateways": [], "log_level": "error"}, router, process.Channel(ends[1].fileno()))
+    worker = Worker(config.settings({"log_level": "error"}), router, process.Channel(ends[1].fileno()))
+
     class Gateway:
         key = "aa" * 32
 
