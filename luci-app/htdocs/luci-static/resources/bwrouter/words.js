@@ -199,12 +199,14 @@ return baseclass.extend({
 			'none': _('not at all: neither a public address nor a forwarded port nor an anchor was found')
 		};
 
-		if (words[how])
+		if (how === 'none')
 			return words[how];
 
 		const published = L.toArray(status.gateways).some((g) => L.isObject(g) && g.published_until > status.time);
 
-		return published ? _('listed in the directory; buyers can find this router')
+		const listed = published ? _('listed in the directory; buyers can find this router')
 			: _('not listed in the directory yet');
+
+		return words[how] ? words[how] + '; ' + listed : listed;
 	}
 });
