@@ -126,6 +126,7 @@ def test_the_relay_gets_the_counter_until_it_reads_it(folder: Path) -> None:
         rig.stop()
 
 
+@pytest.mark.slow
 def test_it_rests_while_nothing_is_relayed_and_is_back_at_once(folder: Path) -> None:
     rig = Rig(folder)
     sent: dict[str, Any] = {"t": "sent", "bytes": 0, "packets": 0, "reflex": True, "blind": "", "queued": 0}
@@ -186,6 +187,7 @@ def test_wrong_settings_end_the_agent_with_2(folder: Path, settings: dict[str, A
     assert not (agent.run_dir / "agent.sock").exists()
 
 
+@pytest.mark.slow
 def test_ticks_need_no_process(folder: Path) -> None:
     """And what they cost is printed: under a hundredth of a core is 10 ticks."""
     rig = Rig(folder)

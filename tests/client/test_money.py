@@ -19,6 +19,7 @@ from bwclient import purse
 from bwclient.settings import load
 from tests.gateway.rig import ROOT, Relay, Rig, opening
 
+pytestmark = pytest.mark.slow
 KEY = secrets.token_bytes(32)
 
 

@@ -17,6 +17,7 @@ from tests.gateway.rig import TOKEN, Relay, Rig
 NET_WEI = UNIT_WEI * 9 // 10  # φ = 10 %
 
 
+@pytest.mark.slow
 def test_deposit_to_claim(rig: Rig) -> None:
     info = rig.get("/v1/info")
     token = info["contracts"]["regions"]["1"]["token"]
