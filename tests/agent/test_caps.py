@@ -14,6 +14,8 @@ import pytest
 
 from tests.agent.parts import ROOT, AgentProcess, RelayPeer, until
 
+pytestmark = pytest.mark.slow  # each runs an agent as a process
+
 DEAD = {"url": "http://127.0.0.1:9", "key": "ee" * 32}
 
 
@@ -126,7 +128,6 @@ def test_the_relay_gets_the_counter_until_it_reads_it(folder: Path) -> None:
         rig.stop()
 
 
-@pytest.mark.slow
 def test_it_rests_while_nothing_is_relayed_and_is_back_at_once(folder: Path) -> None:
     rig = Rig(folder)
     sent: dict[str, Any] = {"t": "sent", "bytes": 0, "packets": 0, "reflex": True, "blind": "", "queued": 0}
@@ -187,7 +188,6 @@ def test_wrong_settings_end_the_agent_with_2(folder: Path, settings: dict[str, A
     assert not (agent.run_dir / "agent.sock").exists()
 
 
-@pytest.mark.slow
 def test_ticks_need_no_process(folder: Path) -> None:
     """And what they cost is printed: under a hundredth of a core is 10 ticks."""
     rig = Rig(folder)
