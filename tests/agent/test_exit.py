@@ -135,7 +135,7 @@ class Tap:
 
     def __init__(self, ns: str, interface: str) -> None:
         with inside(ns):
-            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
         self.socket.bind((interface, 3))
         self.socket.setblocking(False)
 

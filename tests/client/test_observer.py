@@ -33,7 +33,7 @@ class Tap:
 
     def __init__(self, lab: Lab, node: Node) -> None:
         with inside(lab.inet):
-            self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self.sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 64 << 20)
             self.sock.bind((node.link, 3))
         self.sock.settimeout(0.2)

@@ -49,7 +49,7 @@ class Watch:
     def __init__(self, lab: Lab, node: Node, hops: list[Node]) -> None:
         self.hops = {socket.inet_aton(h.v4) for h in hops} | {socket.inet_pton(socket.AF_INET6, h.v6) for h in hops}
         with inside(lab.inet):
-            self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self.sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 64 << 20)
             self.sock.bind((node.link, 3))
         self.sock.settimeout(0.2)

@@ -26,7 +26,7 @@ class Capture:
     """All UDP datagrams over IPv4 on loopback to or from the relays' ports, whole frames with their times."""
 
     def __init__(self) -> None:
-        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 256 << 20)
         self.socket.bind(("lo", 0x0800))
         self.socket.settimeout(0.2)

@@ -89,7 +89,7 @@ class ExitWatch:
     """All that the exit writes to its TUN: must come from a session's address and go nowhere that is refused."""
 
     def __init__(self, own: list[tuple[bytes, int]]):
-        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
         self.socket.bind(("bwexit0", _ETH_P_ALL))
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self.socket.setblocking(False)

@@ -56,7 +56,7 @@ def packet(t: Tunnel, target: str, protocol: int, port: int) -> bytes:
 
 def left(t: Tunnel, probes: list[tuple[str, int, int]]) -> set[tuple[str, int, int]]:
     """Which of (target, protocol, port) came out of the TUN."""
-    tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+    tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
     tap.bind(("bwexit0", 3))
     tap.setblocking(False)
     for target, protocol, port in probes:

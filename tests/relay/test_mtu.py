@@ -86,7 +86,7 @@ def line() -> Iterator[Line]:
 
 
 def tap(interface: str) -> socket.socket:
-    s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
     s.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)
     s.bind((interface, 3))
     s.setblocking(False)

@@ -60,9 +60,9 @@ FULL = [24 + 17 * hops + 1368 for hops in (1, 2, 3)]
 
 def captured_sizes(run) -> list[int]:
     """Sizes of the UDP payloads that loopback carried while `run` ran."""
-    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     s.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)
-    s.bind(("lo", 0))
+    s.bind(("lo", 3))
     s.setblocking(False)
     run()
     sizes = []

@@ -113,3 +113,10 @@ def installed_npm_licence(path: str) -> str | None:
         return None
     described = json.loads(manifest.read_text())
     return described.get("license") or str(described.get("licenses") or "") or None
+
+
+def test_captures_hear_one_interface_only():
+    """A packet socket that is made with a protocol hears every interface until it is bound to one (packet(7))."""
+    wild = re.compile(r"socket\.AF_PACKET, socket\.SOCK_\w+, (?!0\)).*\n(?:.*\n){0,4}?.*\.bind\(")
+    found = [str(path.relative_to(ROOT)) for path in tracked() if path.suffix == ".py" and wild.search(path.read_text())]
+    assert not found, f"make it with protocol 0 and let bind() name the protocol: {found}"
