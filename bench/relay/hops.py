@@ -138,7 +138,9 @@ class Relay:
         net.sendto(prev.fileno(), self._seal(S.EXTEND, c.extend_payload(1)), near)
         table = C.Table(4)
         drops: list[str] = []
-        setup = Setup(table, next_static, next_obf, lambda p, to: net.sendto(following.fileno(), p, to), drops.append)
+        setup = Setup(
+            table, next_static, next_obf, lambda p, to: net.sendto(following.fileno(), p, to), drops.append, table.remove
+        )
         after = setup.on_create(_unmask(following.recv(2048), next_obf), far)
         if after is None:
             raise RuntimeError(f"the relay's CREATE was refused: {drops}")

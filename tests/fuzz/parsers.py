@@ -73,7 +73,9 @@ _SETUPS: list[tuple[setup.Setup, list[bytes]]] = []
 def _setup() -> tuple[setup.Setup, list[bytes]]:
     if not _SETUPS:
         sent: list[bytes] = []
-        s = setup.Setup(_TABLE, _SECRET, _OBF, lambda datagram, where: sent.append(datagram), lambda name: None)
+        s = setup.Setup(
+            _TABLE, _SECRET, _OBF, lambda datagram, where: sent.append(datagram), lambda name: None, _TABLE.remove
+        )
         s.gateway_keys = [_GATEWAY]
         _SETUPS.append((s, sent))
     return _SETUPS[0]

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import time
+from typing import Any
 
 import pytest
 
@@ -242,6 +243,31 @@ def test_full_table_refuses_new_and_keeps_old():
         assert len(pipe.read(kept[0])) == 1
         for t in [*kept, late]:
             t.close(patience=0.2)
+
+
+class Freeloader(Tunnel):
+    def _pay(self, *args: Any) -> None:
+        """Never."""
+
+
+def test_circuits_that_never_pay_do_not_keep_buyers_out():
+    with Scene(count=1, max_circuits=8) as scene:
+        paying = Tunnel(Source())
+        paying.build(scene.path())
+        flood = [Freeloader(Source()) for _ in range(7)]
+        for t in flood:
+            t.build(scene.path())
+        time.sleep(6.0)
+        late = Tunnel(Source())
+        late.build(scene.path())
+        stats = scene.relays[0].fresh_stats()
+        assert stats["drops"]["unpaid-displaced"] == 1 and stats["circuits"] == 8
+        for number, t in enumerate((paying, late), 1):
+            pipe = Pipe(t)
+            pipe.near.send(echo_request(t.inner_v4, "198.18.9.7", number))
+            assert len(pipe.read(t)) == 1
+        for t in [paying, late, *flood]:
+            t.close(patience=0.1)
 
 
 def test_an_extend_to_a_full_table_is_told_so():

@@ -23,6 +23,8 @@ MESSAGE2 = 256  # Noise message 2 of the next hop, in case its EXTENDED got lost
 WINDOWS = 328  # names of the backward replay windows of the origins 0..7, 32 bits each; 0: none yet
 BLOCK = 360
 
+UNPAID_SECONDS = 4  # an unpaid circuit keeps its place for so long, even if the table is full
+
 NEXT_NONE = 0
 NEXT_WAITING = 1  # CREATE sent
 NEXT_READY = 2
@@ -47,6 +49,13 @@ class Circuit:
         self.session = None  # exit session
         self.extend = None  # setup.Pending
 
+    def unpaid(self):
+        """Whether it has no ticket but such as the gateway refused."""
+        for t in self.tickets:
+            if t.state >= 0:
+                return False
+        return True
+
     def used(self):
         """Units used so far, rounded up."""
         bytes_used = (self.paid + S.GRACE_UNITS) * S.UNIT - self.left
@@ -70,6 +79,7 @@ class Table:
         self.all = []
         self._at = [None] * most  # circuit by its block
         self.idle = bytearray(most)  # seconds without a cell, by block
+        self.age = bytearray(most)  # seconds since it was made, up to 255, by block
         self.free = bytearray(most)  # control cells of this second that were not charged, by block
         self._moved = array("I", bytes(4 * most))  # counters at the last tick, to tell an idle circuit
 
@@ -103,9 +113,16 @@ class Table:
         self.new_cid(self.forward, c, OWN_CID)
         i = self.index(c)
         self._at[i] = c
-        self.idle[i] = 0
+        self.idle[i] = self.age[i] = 0
         self.all.append(c)
         return c
+
+    def freeloader(self):
+        """Of the circuits that had UNPAID_SECONDS to pay and did not, the oldest; or None."""
+        for c in self.all:  # in the order in which they were made
+            if self.age[self.index(c)] >= UNPAID_SECONDS and c.unpaid():
+                return c
+        return None
 
     def index(self, c):
         """Number of the circuit's block."""

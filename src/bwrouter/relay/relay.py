@@ -69,8 +69,8 @@ class Relay:
             self.loop = Loop(self.fd, self.table, obf, self.pacer, self)
             self.prover = Prover(self.loop, self.control.tell)
             self.setup = Setup(
-                self.table, binascii.unhexlify(message["static"]), obf, self.send, self.loop.count, self.worker,
-                self.workers,
+                self.table, binascii.unhexlify(message["static"]), obf, self.send, self.loop.count, self.displace,
+                self.worker, self.workers,
             )  # fmt: skip
             self.poller.set(1, self.fd)
         self.setup.gateway_keys = [binascii.unhexlify(k) for k in message["gateway_keys"]]
@@ -244,6 +244,12 @@ class Relay:
     def send_credit(self, c):
         self.loop.originate(c, S.CREDIT, self.ledger.credit(c))
 
+    def displace(self, c):
+        """End a circuit that does not pay, in favour of one that may."""
+        self.loop.count("unpaid-displaced")
+        self.loop.originate(c, S.DESTROY, bytes([S.E_UNPAID]))
+        self.close(c)
+
     def close(self, c):
         """End a circuit: settle its tickets, free its memory. A session outlives it for RESUME."""
         self.loop.flush()  # queued packets point into the circuit's block
@@ -280,6 +286,7 @@ class Relay:
             self.table.free[i] = 0
             idle = 0 if self.table.stirred(c) else self.table.idle[i] + 1
             self.table.idle[i] = idle
+            self.table.age[i] = min(255, self.table.age[i] + 1)
             if idle > IDLE_SECONDS:
                 self.close(c)
             elif idle < 2 and c.tickets and c.left < (LOW_UNITS + S.GRACE_UNITS) * S.UNIT:

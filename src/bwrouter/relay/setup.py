@@ -29,9 +29,9 @@ class Pending:
 
 class Setup:
     """Handshakes of one relay process, worker `worker` of `workers`. `send(datagram, sockaddr)` sends; `count(name)`
-    counts a drop."""
+    counts a drop; `displace(circuit)` ends one that keeps its place and does not pay."""
 
-    def __init__(self, table, static_secret, obf_key, send, count, worker=0, workers=1):
+    def __init__(self, table, static_secret, obf_key, send, count, displace, worker=0, workers=1):
         self.table = table
         self.worker = worker
         self.workers = workers
@@ -41,6 +41,7 @@ class Setup:
         self.mac_key = handshake.create_mac_key(obf_key)
         self.send = send
         self.count = count
+        self.displace = displace
         self.gateway_keys = []
         self.own = []  # (prefix, bits) never extended to
         self.budget = Budget()
@@ -101,6 +102,11 @@ class Setup:
         if clock.is_set() and abs(clock.unix() - when) > S.CLOCK_SKEW:
             return self.count("create-time")
         self._remember(ephemeral[:8])
+        if self.table.full():
+            # Or a handful of CREATEs a second, which cost nothing, would keep all buyers out.
+            c = self.table.freeloader()
+            if c is not None:
+                self.displace(c)
         if self.table.full():
             reply = handshake.refused(reply_obf, packet[8:16], link_key, S.E_TABLE_FULL, len(packet))
             self._reply(ephemeral, reply, sockaddr)

@@ -20,7 +20,9 @@ class Scene:
         self.sent = []
         self.drops = []
         self.table = C.Table(most)
-        self.setup = setup.Setup(self.table, SECRET, OBF, self.send, self.drops.append, worker, workers)
+        self.setup = setup.Setup(
+            self.table, SECRET, OBF, self.send, self.drops.append, self.table.remove, worker, workers
+        )
         self.setup.gateway_keys = [GATEWAY]
 
     def send(self, datagram, sockaddr):
@@ -32,6 +34,11 @@ class Scene:
         before = len(self.sent)
         self.setup.on_create(unmask(packet, OBF), sockaddr)
         return len(self.sent) - before
+
+
+class Ticket:
+    def __init__(self, state):
+        self.state = state
 
 
 def unmask(packet, obf):
@@ -76,6 +83,25 @@ def test_a_full_table_says_so_once_for_each_handshake():
     assert sodium.shorthash(handshake.backward_mac_key(b"l" * 16), packet[:16]) == packet[16:24]
     assert handshake.parse_reply(handshake.unmask_body(packet, REPLY)) == ("refused", S.E_TABLE_FULL)
     assert s.create(m) == 1 and s.sent[1] == s.sent[2] and len(s.table.all) == 1
+
+
+def test_who_does_not_pay_makes_room_for_others():
+    s = Scene(most=4)
+    for _ in range(4):
+        s.create(message1())
+    made = list(s.table.all)
+    made[0].tickets = (Ticket(1),)
+    made[1].tickets = (Ticket(-1), Ticket(0))  # the gateway has not said yet
+    made[2].tickets = (Ticket(-1),)
+    for c in made:
+        s.table.age[s.table.index(c)] = C.UNPAID_SECONDS - 1
+    assert s.create(message1()) == 1 and s.drops == ["table-full"]
+    for c in made:
+        s.table.age[s.table.index(c)] = C.UNPAID_SECONDS
+    s.create(message1())
+    s.create(message1())
+    assert s.drops == ["table-full"] and s.table.all[:2] == made[:2] and len(s.table.all) == 4
+    assert s.create(message1()) == 1 and s.drops == ["table-full"] * 2  # the new ones have their time, too
 
 
 def test_each_worker_takes_its_own():
