@@ -139,7 +139,12 @@ class Relay:
         table = C.Table(4)
         drops: list[str] = []
         setup = Setup(
-            table, next_static, next_obf, lambda p, to: net.sendto(following.fileno(), p, to), drops.append, table.remove
+            table,
+            next_static,
+            next_obf,
+            lambda p, to: net.sendto(following.fileno(), p, to),
+            drops.append,
+            table.remove,
         )
         after = setup.on_create(_unmask(following.recv(2048), next_obf), far)
         if after is None:
