@@ -72,8 +72,8 @@ lab-clean: $(VENV) ## remove network namespaces and processes that a killed run 
 	@exec $(PYTHON) -m tests.lab.net
 
 .PHONY: test test-fast test-cpu
-test: need-root setup $(APT_TEST) $(MPY_CROSS) ## all tests; needs root for those in network namespaces
-	@exec $(PYTHON) -m pytest $(T)
+test: need-root setup $(APT_TEST) $(MPY_CROSS) ## all tests, in two halves side by side; T=PATH... for single ones; needs root
+	@exec $(PYTHON) -m $(if $(T),pytest $(T),tests.halves)
 test-fast: setup $(APT_TEST) $(MPY_CROSS) ## all tests but those marked slow (lab, faults, browser, qemu); T=PATH... for single ones
 	@exec $(PYTHON) -m pytest -m 'not slow' $(T)
 
@@ -102,7 +102,7 @@ dpi: need-root $(VENV) $(MICROPYTHON) $(APT_TEST) ## does the traffic look like 
 # What a guest of CPU $(GUEST) is made of; make bench-guest and the like start mipsel unless ARCH says otherwise.
 GUEST := $(if $(filter native,$(ARCH)),mipsel,$(ARCH))
 GUEST_PARTS := $(VENV) build/micropython/$(GUEST)/.done build/.debian-packages-guest $(if $(filter mips,$(GUEST)),build/.debian-packages-kernel)
-.PHONY: guest qemu test-qemu test-qemu-all bench-guest
+.PHONY: guest qemu qemu-images test-qemu test-qemu-all bench-guest
 guest: $(GUEST_PARTS) ## the unit tests in QEMU on a guest of ARCH (mipsel, mips, armhf, arm64, x86_64)
 	@qemu/build.sh $(GUEST)
 	@GUEST_ARCH=$(GUEST) exec $(PYTHON) -m pytest qemu/test_guest.py $(T)
@@ -115,6 +115,10 @@ qemu: need-root setup ipk $(GUEST_PARTS) ## boots ARCH, installs the .ipk, unit 
 	@qemu/build.sh $(GUEST)
 	@GUEST_ARCH=$(GUEST) exec $(PYTHON) -m pytest qemu/test_guest.py qemu/test_dpkg.py qemu/test_package.py $(T)
 endif
+
+# Tests wait more than they compute: .ci/run has these built beside them.
+qemu-images: build/.debian-packages-guest $(VENV)
+	@for cpu in mipsel x86_64; do $(MAKE) micropython ARCH=$$cpu && qemu/build.sh $$cpu; done
 
 # What a change must pass: a 32-bit little-endian router without a floating point unit, and a 64-bit one.
 test-qemu: need-root ## the package's whole life in guests of mipsel and x86_64, from a fresh clone on; needs root

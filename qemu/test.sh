@@ -19,10 +19,7 @@ guest() {
 }
 arguments=("$@")
 step 'what make run needs' make setup ipk build/.debian-packages-guest
-for cpu in mipsel x86_64; do
-  step "MicroPython for $cpu" make micropython ARCH="$cpu"
-  step "image for $cpu" qemu/build.sh "$cpu"
-done
+step 'MicroPython and images for mipsel and x86_64' make qemu-images
 for cpu in mipsel x86_64; do
   step "the package's life on $cpu" guest "$cpu" test_package.py
 done
