@@ -19,7 +19,7 @@ import pytest
 from tests.agent.parts import ROOT, AgentProcess, RelayPeer, until
 from tests.lab.net import inside
 
-pytestmark = [pytest.mark.slow, pytest.mark.root]
+pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.alone]
 ROUTER, WORLD = (f"bwi{os.getpid()}{name}" for name in "rw")
 UPLINK = 10000  # kbit/s
 SIZE = 1200

@@ -16,7 +16,7 @@ from tests.client.watch import read
 from tests.lab.net import run_in
 from tests.lab.proc import environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.root]
+pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.alone]
 
 
 def test_nothing_leaks_from_up_to_down(lab: Stage) -> None:

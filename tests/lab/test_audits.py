@@ -21,7 +21,7 @@ from tests.lab.auditing import AUDIT, DISPUTE, AuditedPool, audited
 from tests.lab.net import inside, run_in
 from tests.lab.proc import Process
 
-pytestmark = [pytest.mark.slow, pytest.mark.root]
+pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.alone]
 CLAIM, LINE_KBPS = 40_000, 20_000
 CLAIMS = {"r1": (CLAIM, 60_000), "r2": (CLAIM, 60_000), "r3": (14_000, LINE_KBPS), "dc": (30_000, 200_000)}
 VERIFIERS = 6

@@ -16,6 +16,8 @@ import pytest
 from tests.lab import capture, household, net, proc, web
 from tests.lab.net import Lab, Line
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:

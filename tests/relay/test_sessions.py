@@ -17,7 +17,7 @@ from bwrouter.wire import sizes as S
 from .scene import Scene, Source
 from .test_relay import Pipe, echo_request, flood
 
-pytestmark = [pytest.mark.slow, pytest.mark.root]
+pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,8 @@ class MicroPythonFile(pytest.File):
         if not binary.exists():
             return dict.fromkeys(names, ("not run: no interpreter; run: make micropython", str(binary)))
         _counts["files"] += 1
-        environment = dict(os.environ, MICROPYPATH=f"{ROOT}/src:{ROOT}/tests/unit:.frozen")
+        source = os.environ.get("ROUTER_SOURCE", f"{ROOT}/src")
+        environment = dict(os.environ, MICROPYPATH=f"{source}:{ROOT}/tests/unit:.frozen")
         command = [str(binary), "-X", "heapsize=8m", "tests/unit/run_mp.py", str(self.path), *names]
         try:
             run = subprocess.run(

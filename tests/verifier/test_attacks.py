@@ -19,7 +19,7 @@ from bwverifier.probe import GOOD, SLOW, Probe
 from tests.relay.scene import Scene, Source
 from tests.verifier.stage import URL, Stock, covert
 
-pytestmark = [pytest.mark.slow, pytest.mark.root]
+pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.alone]
 LINE_KBPS = 8000
 BOX_IP, HELPER_IP = "198.18.9.8", "198.18.9.7"
 BIG = 1000  # bytes: a chunk's datagram has more
