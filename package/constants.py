@@ -1,14 +1,15 @@
 """Integers that never change, written where they are used.
 
 A name of another module costs a MicroPython router its text in the module's table, two look-ups at each use, and the
-number itself an entry in the other module. `const()` does away with that, but only inside one file and only for names that
-begin with an underscore. Here it is done for all of a tree: `sizes.UNIT` becomes 65536, and a constant that nobody asks for
-any more is left out.
+number itself an entry in the other module. `const()` does away with that, but only inside one file and only for names
+that begin with an underscore. Here it is done for all of a tree: `sizes.UNIT` becomes 65536, and a constant that nobody
+asks for any more is left out.
 """
 
 from __future__ import annotations
 
 import ast
+import operator
 from collections import Counter
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def inlined(sources: dict[str, str], keep: bool = False) -> dict[str, str]:
         _Inliner(path, tree, values).visit(tree)
     asked = {name for tree in trees.values() for name in _names(tree)}
     for path, tree in trees.items():
-        tree.body = [n for n in tree.body if keep or _target(n) not in values[path] or _target(n) in asked] or [ast.Pass()]
+        gone = set() if keep else set(values[path]) - asked
+        tree.body = [n for n in tree.body if _target(n) not in gone] or [ast.Pass()]
     return {path: ast.unparse(ast.fix_missing_locations(tree)) + "\n" for path, tree in trees.items()}
 
 
@@ -43,12 +45,13 @@ def _bound(tree: ast.Module) -> Counter[str]:
     found = Counter(n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not _read(n))
     found.update(n.arg for n in ast.walk(tree) if isinstance(n, ast.arg))
     found.update(n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef))
-    found.update(a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names)
+    imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+    found.update(a.asname or a.name for n in imports for a in n.names)
     return found
 
 
 def _constants(tree: ast.Module, changed: set[str]) -> dict[str, int]:
-    """Upper-case names that a module gives an integer once, at its top level, and that no other module gives another."""
+    """Upper-case names that a module gives an integer once, at its top level, and that no module changes."""
     bound, found = _bound(tree), dict[str, int]()
     for statement in tree.body:
         name = _target(statement)
@@ -64,13 +67,26 @@ def _constants(tree: ast.Module, changed: set[str]) -> dict[str, int]:
     return found
 
 
+_OPERATORS = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod, ast.LShift: operator.lshift, ast.RShift: operator.rshift, ast.BitOr: operator.or_,
+    ast.BitAnd: operator.and_, ast.BitXor: operator.xor, ast.Pow: operator.pow,
+}  # fmt: skip
+
+
 def _number(n: ast.expr, known: dict[str, int]) -> int | None:
-    """The value of an expression of integers and names known."""
-    try:
-        found = eval(compile(ast.Expression(n), "constant", "eval"), {"__builtins__": {}}, dict(known))
-    except (NameError, TypeError, AttributeError, ArithmeticError):
-        return None
-    return found if type(found) is int else None
+    """The value of an expression of integers and known names, or None."""
+    if isinstance(n, ast.Constant):
+        return n.value if type(n.value) is int else None
+    if isinstance(n, ast.Name):
+        return known.get(n.id)
+    if isinstance(n, ast.UnaryOp) and isinstance(n.op, ast.USub):
+        value = _number(n.operand, known)
+        return None if value is None else -value
+    if isinstance(n, ast.BinOp) and type(n.op) in _OPERATORS:
+        left, right = _number(n.left, known), _number(n.right, known)
+        return None if left is None or right is None else _OPERATORS[type(n.op)](left, right)
+    return None
 
 
 def _names(tree: ast.Module) -> set[str]:
