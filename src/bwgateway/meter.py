@@ -12,6 +12,7 @@ from bwgateway.batches import Batches
 from bwgateway.database import Database
 from bwgateway.mint import MintKey
 from bwgateway.problems import Problem
+from bwgateway.promises import Promises
 from bwgateway.signed import Answer, Request
 
 
@@ -26,18 +27,20 @@ class Open:
 
 @dataclass(frozen=True)
 class Redeem:
-    """An authenticated redeem."""
+    """An authenticated redeem. `payout`: who is credited, lower case; None: not known now."""
 
     request: Request
     items: Sequence[tickets.Item]
+    payout: str | None = None
 
 
 class Meter:
     """The two queues of a process."""
 
-    def __init__(self, db: Database, receipts: tickets.Receipts) -> None:
+    def __init__(self, db: Database, receipts: tickets.Receipts, promises: Promises) -> None:
         self._db = db
         self._receipts = receipts
+        self._promises = promises
         self._opens: Batches[Open, Answer] = Batches(self._open)
         self._redeems: Batches[Redeem, Answer] = Batches(self._redeem)
 
@@ -66,8 +69,9 @@ class Meter:
             known, fresh = await _sort(connection, [j.request for j in jobs])
             todo = [j for j in jobs if j.request in fresh]
             asked = [(j.request.signer, j.items) for j in todo]
-            results = await tickets.redeem(self._db, connection, self._receipts, asked)
-            answered = [(j.request, {"results": r}) for j, r in zip(todo, results, strict=True)]
+            payouts = {j.request.signer: j.payout for j in todo}
+            answers = await tickets.redeem(self._db, connection, self._receipts, self._promises, asked, payouts)
+            answered = [(j.request, answer) for j, answer in zip(todo, answers, strict=True)]
             return await self._finish(connection, [j.request for j in jobs], known, answered)
 
         return await self._db.transact(work)

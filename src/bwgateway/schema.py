@@ -62,6 +62,7 @@ relays = Table(
     Column("region", Integer, nullable=False),
     Column("units", BigInteger, nullable=False),  # redeemed, cumulative
     Column("settled", BigInteger, nullable=False),  # of those, in a closed epoch
+    Column("promised", BigInteger, nullable=False),  # of those, credited to a payout; settled <= promised <= units
     PrimaryKeyConstraint("relay", "region"),
 )
 
@@ -71,6 +72,7 @@ payouts = Table(
     Column("region", Integer, nullable=False),
     Column("payout", String(42), nullable=False),  # lower case
     Column("cumulative_wei", String(78), nullable=False),  # as in the newest closed epoch
+    Column("promised_wei", String(78), nullable=False),  # with what was credited since: the next epoch's
     PrimaryKeyConstraint("region", "payout"),
 )
 

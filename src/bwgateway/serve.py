@@ -32,6 +32,7 @@ from bwgateway.keys import Keys, load_or_create
 from bwgateway.limits import Limits
 from bwgateway.meter import Meter
 from bwgateway.probe import Prober
+from bwgateway.promises import Promises
 from bwgateway.schema import counters
 from bwgateway.settings import BadSettings, Settings
 from bwgateway.settlement import Settlement
@@ -109,10 +110,16 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(light.close)
         chain = Contracts(w3, c, addresses, artifacts, keys.operator, sender, node, light)
         mint = mint_keys(settings, keys, await _generation(db))
-        settlement = Settlement(
-            db, chain, mint, settings.regions, settings.epoch_seconds, settings.gas_share_bps
-        )
+        settlement = Settlement(db, chain, mint, settings.regions, settings.epoch_seconds, settings.gas_share_bps)
         await settlement.prepare()
+        spend_domain = vouchers.domain(chain_id, addresses.settlement)
+        promises = Promises(
+            db,
+            bytes(keys.operator.key),
+            spend_domain,
+            settlement.relays_wei,
+            lambda now: settlement.running(now)["number"],
+        )
         prober = Prober() if settings.directory.probe else None
         if prober is not None:
             stack.push_async_callback(prober.close)
@@ -121,13 +128,13 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             keys=keys,
             db=db,
             mint=mint,
-            meter=Meter(db, Receipts(keys.gateway)),
+            meter=Meter(db, Receipts(keys.gateway), promises),
             chain=chain,
             settlement=settlement,
             listing=Listing(db, keys.gateway, keys.gateway_id),
             limits=Limits(settings.limits),
             watch=Watch(db, chain, settings.directory, prober),
-            spend_domain=vouchers.domain(chain_id, addresses.settlement),
+            spend_domain=spend_domain,
             node=node,
         )
 

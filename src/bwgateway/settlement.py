@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from hashlib import sha256
 from typing import Any
 
 import structlog
-from sqlalchemy import delete, literal, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import select, update
 
-from bwgateway import accounts, metrics
+from bwgateway import accounts, challenges, freeze, metrics
 from bwgateway.chain.answers import ChainError, Reverted
 from bwgateway.chain.contracts import Contracts
 from bwgateway.database import Database
@@ -32,11 +30,10 @@ from bwgateway.leases import Lease
 from bwgateway.merkle import Tree, leaf
 from bwgateway.mint import DENOMINATIONS, UNIT_WEI, MintKeys
 from bwgateway.prices import Prices
-from bwgateway.schema import counters, epochs, leaves, payouts, relays
+from bwgateway.schema import counters, epochs, leaves
 
 log = structlog.get_logger()
 CLAIM_BATCH = 50  # leaves in one claimMany
-KEEP = 3  # epochs whose leaves are kept, by region
 _LEASE_SECONDS = 5
 _OUTCOME_SECONDS = 30.0
 _PAID_SECONDS = 20.0  # how long it is believed that all leaves are paid, though the root is not seen as final
@@ -159,100 +156,25 @@ class Settlement:
         onchain = await self._chain.ledger(region)
         if number <= max(onchain.epoch, last.number if last else 0):
             return
-        due = await self._due(region)
+        due = await freeze.waiting(self._db, region)
         if not due:
             return
-        owners = {relay: await self._payout(relay) for relay in due}
-
-        async def work(connection: AsyncConnection) -> bool:
-            return await self._freeze(connection, region, number, due, owners, int(last.total_wei) if last else 0)
-
-        if await self._db.transact(work):
+        owners = {relay: await self._payout(relay) for relay, now in due.items() if now.units > now.promised}
+        operator = self._chain.operator.address.lower()
+        ice = freeze.Freeze(self._db, self.net_wei, self.relays_wei, operator)
+        total = int(last.total_wei) if last else 0
+        if await self._db.transact(lambda connection: ice.run(connection, region, number, owners, total)):
             metrics.roots.labels(str(region), "closed").inc()
             log.info("settlement.closed", region=region, epoch=number, relays=len(due))
-
-    async def _due(self, region: int) -> dict[bytes, int]:
-        """Relays with units that no epoch has: their units in all."""
-        async with self._db.read() as connection:
-            query = select(relays.c.relay, relays.c.units)
-            rows = await connection.execute(query.where(relays.c.region == region, relays.c.units > relays.c.settled))
-            return {bytes(row.relay): row.units for row in rows}
 
     async def _payout(self, relay: bytes) -> str | None:
         stake = await self._chain.stake(relay, fresh=True)
         return stake.payout.lower() if stake else None
 
-    async def _freeze(
-        self,
-        connection: AsyncConnection,
-        region: int,
-        number: int,
-        due: dict[bytes, int],
-        owners: dict[bytes, str | None],
-        total: int,
-    ) -> bool:
-        """Add what relays gained to their payouts and keep a copy of all payouts as the epoch's leaves."""
-        gains = await self._gains(connection, region, due, owners)
-        if not any(gains.values()):
-            return False
-        known = {
-            row.payout: int(row.cumulative_wei)
-            for row in await connection.execute(
-                select(payouts.c.payout, payouts.c.cumulative_wei).where(
-                    payouts.c.region == region, payouts.c.payout.in_(sorted(gains))
-                )
-            )
-        }
-        insert = self._db.insert(payouts)
-        insert = insert.on_conflict_do_update(
-            index_elements=[payouts.c.region, payouts.c.payout],
-            set_={"cumulative_wei": insert.excluded.cumulative_wei},
-        )
-        rows = [
-            {"region": region, "payout": payout, "cumulative_wei": str(known.get(payout, 0) + gain)}
-            for payout, gain in sorted(gains.items())
-        ]
-        await connection.execute(insert, rows)
-        copy = select(payouts.c.region, literal(number), payouts.c.payout, payouts.c.cumulative_wei)
-        await connection.execute(
-            self._db.insert(leaves).from_select(
-                ["region", "number", "payout", "cumulative_wei"], copy.where(payouts.c.region == region)
-            )
-        )
-        row = {"region": region, "number": number, "total_wei": str(total + sum(gains.values()))}
-        await connection.execute(
-            self._db.insert(epochs).values(**row, state="frozen", root=b"", closed_at=int(time.time()))
-        )
-        await self._prune(connection, region)
-        return True
-
-    async def _gains(
-        self, connection: AsyncConnection, region: int, due: dict[bytes, int], owners: dict[bytes, str | None]
-    ) -> dict[str, int]:
-        """Wei gained by payout; marks the relays' units as settled."""
-        gains: dict[str, int] = defaultdict(int)
-        for relay, units in sorted(due.items()):
-            payout, mine = owners[relay], (relays.c.relay == relay) & (relays.c.region == region)
-            if payout is None:  # left the registry: its units wait until it is back
-                log.warning("settlement.no_payout", relay=relay.hex(), units=units)
-                continue
-            settled = (await connection.execute(select(relays.c.settled).where(mine))).scalar_one()
-            gain, share = (f(units) - f(settled) for f in (self.net_wei, self.relays_wei))
-            gains[payout] += share
-            if gain > share:  # the stated share: a leaf of the gateway's own account
-                gains[self._chain.operator.address.lower()] += gain - share
-            await connection.execute(update(relays).where(mine).values(settled=units))
-        return gains
-
     async def _seal(self, region: int, epoch: Any) -> None:
         """Compute the root of the frozen leaves, outside any transaction."""
         tree, _ = await self.tree(region, epoch.number)
         await self._mark(region, epoch.number, "closed", root=tree.root)
-
-    async def _prune(self, connection: AsyncConnection, region: int) -> None:
-        query = select(epochs.c.number).where(epochs.c.region == region).order_by(epochs.c.number.desc())
-        numbers = (await connection.execute(query.limit(KEEP))).scalars().all()
-        await connection.execute(delete(leaves).where(leaves.c.region == region, leaves.c.number < min(numbers)))
 
     # --- post ---
 
@@ -295,7 +217,11 @@ class Settlement:
     # --- claim ---
 
     async def _claim(self, region: int, epoch: Any) -> None:
-        """After the challenge window, pay every leaf that is not paid."""
+        """Answer challenges; after the challenge window, pay every leaf that is not paid."""
+        if (await self._chain.ledger(region)).challenges:  # until they are answered the root is not final
+            tree, sums = await self.tree(region, epoch.number)
+            await challenges.answer(self._chain, region, epoch, tree, sums)
+            return
         if await self._chain.now() < (epoch.claimable_at or 0):
             return
         number, at = self._paid.get(region, (0, 0.0))
@@ -335,7 +261,7 @@ class Settlement:
             if not sums:
                 raise KeyError(f"region {region}, epoch {number}")
             tree = await asyncio.to_thread(Tree.of, {bytes.fromhex(p[2:]): wei for p, wei in sums.items()})
-            kept = {k: v for k, v in self._trees.items() if k[0] != region or k[1] > number - KEEP}
+            kept = {k: v for k, v in self._trees.items() if k[0] != region or k[1] > number - freeze.KEEP}
             cached = (tree, sums)
             self._trees = kept | {(region, number): cached}
         return cached

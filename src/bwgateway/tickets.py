@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hmac import compare_digest
@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bwgateway.database import Again, Database
 from bwgateway.mint import MintKey, MintKeys
 from bwgateway.payword import ticket_id, walk
+from bwgateway.promises import Counted, Promises
 from bwgateway.schema import relays, tickets
 
 RECEIPT_PREFIX = b"bwrouter/1 receipt\n"
@@ -140,24 +141,35 @@ def opened(
 
 
 async def redeem(
-    db: Database, connection: AsyncConnection, receipts: Receipts, asked: Sequence[tuple[bytes, Sequence[Item]]]
-) -> list[list[Result]]:
-    """Count the meter readings of (relay, items); for each a result for each item, in order."""
+    db: Database,
+    connection: AsyncConnection,
+    receipts: Receipts,
+    promises: Promises,
+    asked: Sequence[tuple[bytes, Sequence[Item]]],
+    accounts: Mapping[bytes, str | None],
+) -> list[Result]:
+    """Count the meter readings of (relay, items); for each `results`, one for each item in order, and the relay's
+    `bonded` receipts (`promises`). `accounts`: the payout of each relay, lower case, as far as it is known."""
+    await promises.enter(connection)
     rows = await _rows(connection, sorted({item.id for _, items in asked for item in items}))
     state = {id: Reading(row.index, bytes(row.preimage), row.closed) for id, row in rows.items()}
     codes = [[_advance(relay, item, rows.get(item.id), state) for item in items] for relay, items in asked]
     await _store(connection, rows, state)
-    units = await _add(db, connection, {relay for relay, _ in asked}, rows, state)
+    counted = await _add(db, connection, {relay for relay, _ in asked}, rows, state)
+    bonded = await promises.give(connection, counted, accounts)
 
     def result(relay: bytes, item: Item, code: str) -> Result:
         if code:
             return _refuse(item.id, code)
         index = state[item.id].index
-        receipt = receipts.sign(relay, item.id, index, units[relay, rows[item.id].region])
+        receipt = receipts.sign(relay, item.id, index, counted[relay, rows[item.id].region].units)
         return {"id": item.id.hex(), "ok": True, "index": index, "receipt": receipt.hex()}
 
     return [
-        [result(relay, item, code) for item, code in zip(items, verdicts, strict=True)]
+        {
+            "results": [result(relay, item, code) for item, code in zip(items, verdicts, strict=True)],
+            "bonded": bonded.get(relay, []),
+        }
         for (relay, items), verdicts in zip(asked, codes, strict=True)
     ]
 
@@ -227,20 +239,20 @@ async def _add(
     askers: set[bytes],
     rows: dict[bytes, Any],
     state: dict[bytes, Reading],
-) -> dict[tuple[bytes, int], int]:
-    """Add the gained units to the relays that asked; their units in all, by relay and region."""
+) -> dict[tuple[bytes, int], Counted]:
+    """Add the gained units to the relays that asked; what they have then, by relay and region."""
     gained: dict[tuple[bytes, int], int] = defaultdict(int)
     for id, row in rows.items():
         if bytes(row.relay) in askers:
             gained[bytes(row.relay), row.region] += state[id].index - row.index
     totals = {}
     for (relay, region), units in sorted(gained.items()):
-        statement = db.insert(relays).values(relay=relay, region=region, units=units, settled=0)
+        statement = db.insert(relays).values(relay=relay, region=region, units=units, settled=0, promised=0)
         statement = statement.on_conflict_do_update(
             index_elements=[relays.c.relay, relays.c.region],
             set_={"units": relays.c.units + statement.excluded.units},
-        ).returning(relays.c.units)
-        totals[relay, region] = (await connection.execute(statement)).scalar_one()
+        ).returning(relays.c.units, relays.c.promised)
+        totals[relay, region] = Counted(*(await connection.execute(statement)).one())
     return totals
 
 

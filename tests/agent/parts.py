@@ -37,7 +37,7 @@ def until(what: str, test: Callable[[], Any], seconds: float = 20.0) -> Any:
 class GatewayProcess:
     """`python -m bwgateway serve` with an embedded chain, everything in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **changes: Any) -> None:
         self.port, self.rpc_port = free_port(), free_port()
         self.url, self.rpc = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.rpc_port}"
         settings = {
@@ -46,12 +46,18 @@ class GatewayProcess:
             "epoch_seconds": 2,
             "challenge_seconds": 1,
             "chain": {"port": self.rpc_port, "block_seconds": 1},
+            **changes,
         }
         folder.mkdir(parents=True)
         self.config = folder / "gateway.json"
-        self.config.write_text(json.dumps(settings))
+        self.settings: dict[str, Any] = settings
         self.log = folder / "gateway.log"
-        with self.log.open("wb") as log:
+        self.start()
+
+    def start(self) -> None:
+        """With the settings as they are now; over what another run has left in the folder."""
+        self.config.write_text(json.dumps(self.settings))
+        with self.log.open("ab") as log:
             command = [sys.executable, "-m", "bwgateway", "serve", "--config", str(self.config)]
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         try:

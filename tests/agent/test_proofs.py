@@ -16,7 +16,7 @@ from bwgateway.chain import proofs as gateway_proofs
 from bwrouter.agent import keys, proofs, registration
 from bwrouter.agent import owner as owner_commands
 from bwrouter.agent.worker import Worker
-from bwrouter.ledger import merkle
+from bwrouter.ledger import merkle, mpt
 from bwrouter.platform import config, process
 from tests.contracts.deployment import ETHER, ROOT, Deployment, anvil, deploy
 
@@ -77,9 +77,9 @@ def answer(chain: Deployment, router: keys.Keys, payout: bytes = b"\xcd" * 20) -
     wanted = proofs.slots(router.relay, bytes.fromhex(chain.sender[2:]), 1, payout)
     block = chain.w3.eth.get_block("latest")
     out: dict[str, Any] = {"header": gateway_proofs.header(block).hex()}
-    for name, contract, slots in zip(
-        ("registry", "settlement"), (chain.registry, chain.settlement), wanted, strict=True
-    ):
+    balance = [mpt.mapping_slot(router.address, proofs.BALANCES_SLOT)]
+    parts = (("registry", chain.registry, wanted[0]), ("settlement", chain.settlement, wanted[1]))
+    for name, contract, slots in (*parts, ("token", chain.bwt, balance)):
         got = chain.w3.eth.get_proof(contract.address, [int.from_bytes(s, "big") for s in slots], block["number"])
         out[name] = {
             "account": [bytes(n).hex() for n in got["accountProof"]],
@@ -145,6 +145,21 @@ def test_a_relay_that_never_registered_is_proved_absent(
     assert proofs.verify(answer(chain, other), info, other.relay, 1, b"\xcd" * 20)["stake"]["state"] == "none"
 
 
+def test_what_the_wallet_holds_is_proved(
+    chain: Deployment, router: keys.Keys, info: dict[str, Any], registered: dict[str, Any]
+) -> None:
+    chain.send(chain.bwt.functions.transfer(owner(router), 7 * 10**18))
+    good = answer(chain, router)
+    assert proofs.free(good, info, router.address) == 7 * 10**18
+    part = good["token"]
+    shorter, none, other = part["slots"][0][:-1], [], good["registry"]["slots"][0]
+    bad = [{**good, "token": {**part, "slots": [slot]}} for slot in (shorter, none, other)]
+    bad += [{**good, "token": good["registry"]}, {**good, "token": {**part, "slots": []}}, {"header": good["header"]}]
+    for wrong in bad:
+        with pytest.raises(proofs.Unproved):
+            proofs.free(wrong, info, router.address)
+
+
 def test_every_change_to_an_answer_is_noticed(
     chain: Deployment, router: keys.Keys, info: dict[str, Any], registered: dict[str, Any]
 ) -> None:
@@ -198,7 +213,7 @@ def test_slots_are_the_compilers() -> None:
     spec.loader.exec_module(build)
     sources = build.collect()
     build.OUTPUTS = ["storageLayout"]
-    found = build.compile_part(sources, ["src/StakeRegistry.sol", "src/Settlement.sol"])
+    found = build.compile_part(sources, ["src/StakeRegistry.sol", "src/Settlement.sol", "src/BandwidthToken.sol"])
     layouts = {name: part["storageLayout"] for file in found.values() for name, part in file.items()}
 
     def slot(contract: str, label: str) -> int:
@@ -210,12 +225,15 @@ def test_slots_are_the_compilers() -> None:
         return {m["label"]: (int(m["slot"]), m["offset"]) for m in members}
 
     assert slot("StakeRegistry", "_relays") == proofs.RELAYS_SLOT
+    assert slot("BandwidthToken", "_balances") == proofs.BALANCES_SLOT
     assert slot("Settlement", "_ledgers") == proofs.LEDGERS_SLOT
     assert members("StakeRegistry", "Relay") == {
         "owner": (0, 0), "stake": (0, 20), "payout": (1, 0), "rateKbps": (1, 20), "region": (1, 24), "state": (1, 26),
         "unlockAt": (1, 27),
     }  # fmt: skip
     ledger = members("Settlement", "Ledger")
+    head = {name: ledger[name] for name in ("token", "claimableAt", "epoch", "challenges")}
+    assert head == {"token": (0, 0), "claimableAt": (0, 20), "epoch": (0, 25), "challenges": (0, 29)}
     assert ledger["root"] == (proofs.ROOT_OFFSET, 0) and ledger["pendingRoot"] == (proofs.PENDING_OFFSET, 0)
     assert ledger["total"] == (proofs.TOTAL_OFFSET, 0) and ledger["claimed"] == (proofs.CLAIMED_OFFSET, 0)
 

@@ -45,6 +45,12 @@ def confirm(page: Page, button: str) -> str:
     return text
 
 
+def _fact(page: Page, name: str) -> str:
+    """The value beside a name in the page's facts."""
+    lines = page.inner_text("#view").replace("\t", "\n").split("\n")
+    return lines[lines.index(name) + 1].strip() if name in lines else ""
+
+
 def claim_said(page: Page) -> str:
     """What came of `Claim…`: the dialog's text, the line under it, or the error; empty while nothing did."""
     for selector in (".modal", ".alert-message", "section[aria-label=Earnings] [role=status]"):
@@ -60,6 +66,7 @@ def test_stake_from_the_page(paired: Router, gateway: GatewayProcess, open_page:
     assert address == paired.agent.status()["wallet"]
     assert page.locator(".bw-qr svg path").count() == 1
     gateway.fund(address, 50)
+    settled(lambda: _fact(page, "Free") == "50 BWT", page, 40)
     page.get_by_label("Stake to hold (BWT)").fill("twenty")
     page.get_by_role("button", name="Stake…", exact=True).click()
     assert "This is no amount: twenty" in page.inner_text(".alert-message")
@@ -73,6 +80,7 @@ def test_stake_from_the_page(paired: Router, gateway: GatewayProcess, open_page:
     assert gateway.get("/v1/stake/" + relay)["stake"] == str(20 * COIN)
     settled(lambda: "20 BWT, active" in page.inner_text("#view"), page)
     settled(lambda: "by this router at block" in page.inner_text("#view"), page, 60)
+    settled(lambda: _fact(page, "Free") == "30 BWT", page, 40)
     over = open_page("overview")
     settled(lambda: "verified by this router at block" in over.inner_text(".bw-facts"), over)
     settled(lambda: "buyers can find this router" in over.inner_text(".bw-facts"), over, 40)

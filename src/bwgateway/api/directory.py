@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bwgateway import descriptors, directory, evidence, signed, watch
-from bwgateway.api import bodies
+from bwgateway.api import listings
 from bwgateway.api.depend import gateway_of, once
 from bwgateway.api.register import Relay
 from bwgateway.gateway import Gateway
@@ -21,8 +21,8 @@ from bwgateway.schema import audits
 router = APIRouter()
 
 
-@router.post("/v1/descriptors", response_model=bodies.Published, summary="Publish a relay's descriptor")
-async def publish(body: bodies.Descriptor, request: Request) -> dict[str, Any]:
+@router.post("/v1/descriptors", response_model=listings.Published, summary="Publish a relay's descriptor")
+async def publish(body: listings.Descriptor, request: Request) -> dict[str, Any]:
     """Checks the relay's signature, its addresses and its stake on the chain, then adds the gateway's signature."""
     gateway = gateway_of(request)
     who, answer = await once(gateway, request, "/v1/descriptors", signed.by_relay)
@@ -71,14 +71,14 @@ async def _check(gateway: Gateway, descriptor: descriptors.Descriptor) -> None:
         )
 
 
-@router.get("/v1/directory", response_model=bodies.Directory, summary="All living relays")
+@router.get("/v1/directory", response_model=listings.Directory, summary="All living relays")
 async def listing(request: Request) -> dict[str, Any]:
     """Countersigned descriptors; a client checks both signatures itself."""
     version, live = await gateway_of(request).listing.live(int(time.time()))
     return {"version": version, "descriptors": [bytes(row.body).hex() for row in live]}
 
 
-@router.get("/v1/directory/unlisted", response_model=bodies.Directory, summary="Relays that buyers are not told of")
+@router.get("/v1/directory/unlisted", response_model=listings.Directory, summary="Relays that buyers are not told of")
 async def unlisted(request: Request) -> dict[str, Any]:
     """Suspended and silent ones, for verifiers, who must reach them to judge them."""
     listing = gateway_of(request).listing
@@ -105,7 +105,7 @@ async def document(
 _CLASSES = ("unaudited", "bulk", "interactive")
 
 
-@router.get("/v1/relays", response_model=bodies.Relays, summary="Relays in words")
+@router.get("/v1/relays", response_model=listings.Relays, summary="Relays in words")
 async def relays(
     request: Request,
     id: Annotated[str, Query(pattern="^[0-9a-f]{0,64}$", description="how the relay's id begins")] = "",
@@ -133,13 +133,13 @@ async def relays(
     return {"relays": found[:1000], "count": len(found)}
 
 
-@router.get("/v1/audits", response_model=bodies.Audits, summary="The newest verdicts")
+@router.get("/v1/audits", response_model=listings.Audits, summary="The newest verdicts")
 async def newest_audits(request: Request) -> dict[str, Any]:
     """Of all relays, the newest hundred."""
     return await _audits(gateway_of(request), None)
 
 
-@router.get("/v1/audits/{relay}", response_model=bodies.Audits, summary="A relay's verdicts")
+@router.get("/v1/audits/{relay}", response_model=listings.Audits, summary="A relay's verdicts")
 async def audits_of(
     relay: Relay, request: Request, limit: Annotated[int, Query(ge=1, le=100, description="how many")] = 100
 ) -> dict[str, Any]:
@@ -163,15 +163,15 @@ def _signature(gateway: Gateway, verdict: dict[str, Any]) -> str:
     return gateway.keys.gateway.sign(b"bwrouter/1 verdict\n" + text.encode()).signature.hex()
 
 
-@router.post("/v1/evidence", response_model=bodies.Stored, summary="Post what an audit's report stands on")
-async def post_evidence(body: bodies.Evidence, request: Request) -> dict[str, Any]:
+@router.post("/v1/evidence", response_model=listings.Stored, summary="Post what an audit's report stands on")
+async def post_evidence(body: listings.Evidence, request: Request) -> dict[str, Any]:
     """Checks signature, paths, the relay's own statements, and that the verifier has revealed a report."""
     gateway = gateway_of(request)
     gateway.limits.by_identity(bytes.fromhex(body.verifier[2:]))
     return {"stored": await evidence.store(gateway.db, gateway.chain, body.model_dump())}
 
 
-@router.get("/v1/evidence/{relay}/{epoch}", response_model=bodies.EvidenceList, summary="What an audit stands on")
+@router.get("/v1/evidence/{relay}/{epoch}", response_model=listings.EvidenceList, summary="What an audit stands on")
 async def evidence_of(relay: Relay, epoch: Annotated[int, Path(ge=0, lt=2**32)], request: Request) -> dict[str, Any]:
     """Every open measurement that verifiers posted; covert ones are shown in disputes only."""
     found = await evidence.of_audit(gateway_of(request).db, bytes.fromhex(relay), epoch)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from bwgateway.api import bodies
 from bwgateway.api.depend import gateway_of
@@ -14,16 +14,24 @@ from bwgateway.chain.answers import Reverted
 from bwgateway.problems import Problem
 
 router = APIRouter()
+Wallet = Annotated[str | None, Query(pattern="^0x[0-9a-fA-F]{40}$")]
 _MINED_SECONDS = 5.0
 
 
 @router.get(
-    "/v1/proofs/{relay}/{region}/{payout}", response_model=bodies.Proofs, summary="Proofs of a relay's stake and root"
+    "/v1/proofs/{relay}/{region}/{payout}",
+    response_model=bodies.Proofs,
+    response_model_exclude_none=True,
+    summary="Proofs of a relay's stake and root",
 )
-async def proofs(relay: Relay, region: Region, payout: Address, request: Request) -> dict[str, Any]:
+async def proofs(
+    relay: Relay, region: Region, payout: Address, request: Request, wallet: Wallet = None
+) -> dict[str, Any]:
     """The newest block's header and EIP-1186 proofs: the relay's two words in StakeRegistry; this gateway's final root,
-    pending root and totals in Settlement, and what it has paid to `payout`."""
-    return await gateway_of(request).chain.proofs(bytes.fromhex(relay), region, bytes.fromhex(payout[2:]))
+    pending root and totals in Settlement, and what it has paid to `payout`. With `wallet`,
+    `token` proves the BWT that it holds."""
+    owner = bytes.fromhex(wallet[2:]) if wallet else None
+    return await gateway_of(request).chain.proofs(bytes.fromhex(relay), region, bytes.fromhex(payout[2:]), owner)
 
 
 @router.post("/v1/payout", response_model=bodies.Registering, summary="Bring a signed change of payout on chain")

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bwgateway import accounts, metrics, refunds, signed, tickets, vouchers
 from bwgateway.api import bodies
 from bwgateway.api.depend import admitted, gateway_of, once
+from bwgateway.chain.answers import ChainError
 from bwgateway.gateway import Gateway
 from bwgateway.meter import Open, Redeem
 from bwgateway.mint import UNIT_WEI, BadBlinded
@@ -114,9 +115,19 @@ async def redeem(body: bodies.Redeem, request: Request) -> JSONResponse:
     authentic = await admitted(gateway, request, "/v1/redeem", signed.by_relay)
     _check_batch(gateway, "items", len(body.items))
     items = [tickets.Item(bytes.fromhex(i.id), i.index, bytes.fromhex(i.preimage), i.final) for i in body.items]
-    answer = await gateway.meter.redeem(Redeem(authentic, items))
+    answer = await gateway.meter.redeem(Redeem(authentic, items, await _payout(gateway, authentic.signer)))
     _count(metrics.redeemed, answer)
     return JSONResponse(answer)
+
+
+async def _payout(gateway: Gateway, relay: bytes) -> str | None:
+    """Who is credited with what a relay redeems. Without the chain's word units count all the same, and are credited
+    later."""
+    try:
+        stake = await gateway.chain.stake(relay)
+    except ChainError:
+        return None
+    return stake.payout.lower() if stake else None
 
 
 @router.get("/v1/tickets/{ticket}", response_model=bodies.TicketState, summary="How far a ticket is")

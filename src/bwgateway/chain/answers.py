@@ -81,9 +81,19 @@ class Deposit:
 
 
 @dataclass(frozen=True)
+class Challenge:
+    """A challenge of a pending root: for whom, what the receipt promises (wei), until when it can be answered."""
+
+    account: str
+    cumulative: int
+    deadline: int
+
+
+@dataclass(frozen=True)
 class Ledger:
     """Settlement's ledger of a gateway in a region. `claimable_at` is zero: no root is pending. `total` and
-    `pending_total` are net of φ, `spent` (released by vouchers) is gross."""
+    `pending_total` are net of φ, `spent` (released by vouchers) is gross. `challenges`: open against the
+    pending root."""
 
     token: str
     claimable_at: int
@@ -93,3 +103,4 @@ class Ledger:
     total: int
     pending_total: int
     spent: int
+    challenges: int = 0

@@ -16,12 +16,14 @@ from web3.exceptions import ContractLogicError, Web3Exception
 
 from bwgateway import metrics
 from bwgateway.chain import layout, proofs
-from bwgateway.chain.answers import REASONS, ChainError, Deposit, Ledger, Reverted, Stake, Standing, Verdict
+from bwgateway.chain.answers import REASONS, ChainError, Challenge, Deposit, Ledger, Reverted, Stake, Standing, Verdict
 from bwgateway.chain.anvil import Anvil, ChainDown
 from bwgateway.chain.artifacts import Addresses, Artifacts, revert_reason
 from bwgateway.chain.light import LightClient
 from bwgateway.chain.sender import Sender
 from bwgateway.settings import ChainSettings
+from bwrouter.agent.proofs import BALANCES_SLOT
+from bwrouter.ledger.mpt import mapping_slot
 
 T = TypeVar("T")
 
@@ -173,6 +175,26 @@ class Contracts:
         )
         return [(entry["args"]["region"], entry["args"]["account"].lower()) for entry in logs]
 
+    async def block_of(self, hash: bytes | None) -> int:
+        """Number of the block that holds a transaction; that of the deployment where it is not known."""
+        try:
+            return int((await self.ask(self.w3.eth.get_transaction_receipt(hash)))["blockNumber"])  # type: ignore[arg-type]
+        except ChainError:
+            return self.addresses.block
+
+    async def challenges(self, region: int, since: int) -> list[Challenge]:
+        """Challenges of this gateway's pending root that are open, among those made since a block."""
+        mine = self.operator.address
+        event = self._settlement.events.RootChallenged
+        logs = await self.ask(event.get_logs(from_block=since, argument_filters={"gateway": mine, "region": region}))
+        open_ = []
+        for entry in logs:
+            account, deadline = entry["args"]["account"], entry["args"]["deadline"]
+            now = await self.ask(self._settlement.functions.challengeOf(mine, region, account).call())
+            if now[1] == deadline:  # answered ones are gone
+                open_.append(Challenge(account, int(now[3]), int(deadline)))
+        return open_
+
     async def standing(self, relay: bytes) -> Standing:
         """What audits have found of a relay; all zero before the first, and where there is no BandwidthProof."""
         if self._proof is None:
@@ -231,12 +253,16 @@ class Contracts:
         )
         return int(found[0]["args"]["report"]) if found else None
 
-    async def proofs(self, relay: bytes, region: int, payout: bytes) -> dict[str, Any]:
-        """Header of the newest block and proofs of `proofs.slots` under it, for GET /v1/proofs."""
+    async def proofs(self, relay: bytes, region: int, payout: bytes, wallet: bytes | None = None) -> dict[str, Any]:
+        """Header of the newest block and proofs of `proofs.slots` under it, for GET /v1/proofs; with `wallet` (20
+        bytes) also of the BWT that it holds."""
         registry, settlement = proofs.slots(relay, bytes.fromhex(self.operator.address[2:]), region, payout)
         accounts = [(self.addresses.registry, registry), (self.addresses.settlement, settlement)]
+        if wallet is not None:
+            accounts.append((self.addresses.token, [mapping_slot(wallet, BALANCES_SLOT)]))
         found = await self.ask(proofs.at_block(self.w3, await self.block(), accounts))
-        return {"header": found["header"], "registry": found["proofs"][0], "settlement": found["proofs"][1]}
+        parts = zip(("registry", "settlement", "token"), found["proofs"], strict=False)
+        return {"header": found["header"], **dict(parts)}
 
     # --- transactions ---
 
@@ -279,6 +305,12 @@ class Contracts:
         """Settlement.postRoot."""
         purpose = f"post:{region}:{epoch}"
         return await self._send(purpose, self._settlement, "postRoot", [region, epoch, root, total])
+
+    async def answer(self, region: int, challenge: Challenge, cumulative: int, proof: list[bytes]) -> bytes:
+        """Settlement.answer with the leaf that honours the challenge's receipt."""
+        arguments = [self.operator.address, region, challenge.account, cumulative, proof]
+        purpose = f"answer:{region}:{challenge.deadline}:{challenge.account.lower()}"
+        return await self._send(purpose, self._settlement, "answer", arguments)
 
     async def claim_many(self, purpose: str, region: int, claims: list[tuple[str, int, list[bytes]]]) -> bytes:
         """Settlement.claimMany of (payout, cumulative wei, proof)."""

@@ -84,6 +84,7 @@ def ledger_values(values: Sequence[int]) -> Ledger:
         total=totals & _128,
         pending_total=totals >> 128,
         spent=spent & _128,
+        challenges=head >> 232,
     )
 
 

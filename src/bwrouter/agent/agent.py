@@ -247,6 +247,8 @@ class Agent:
                 self.on_reach(message["reach"])
             elif message["t"] == "idle":
                 self._busy.pop(message["job"], None)
+            elif message["t"] == "promised":
+                self.book.promised(message["gateway"], message["receipts"])
             else:
                 self.on_results(message)
         if self.child is not None and not self.child.channel.open:
@@ -350,6 +352,9 @@ class Agent:
             "earned": self.earned.status(),
             "proved": state.get("proved"),
             "proof_error": state.get("proof_error", ""),
+            "free": state.get("free"),
+            "shortfall": state.get("shortfall"),
+            "receipt_errors": state.get("receipt_errors", []),
             "verdicts": state.get("verdicts", []),
             "exit": {
                 "enabled": self.exit is not None,

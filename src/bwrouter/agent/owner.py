@@ -5,7 +5,7 @@ from ..ledger.keccak import keccak256
 from ..platform import clock, http
 from . import keys, proofs, registration
 from .gateways import Gateways, Refused
-from .worker import prove
+from .proving import prove
 
 CLAIM = "claim(address,uint16,address,uint256,bytes32[])"
 

@@ -11,7 +11,8 @@ from . import registration
 
 RELAYS_SLOT = 5  # StakeRegistry._relays
 LEDGERS_SLOT = 4  # Settlement._ledgers
-ROOT_OFFSET, PENDING_OFFSET, TOTAL_OFFSET, CLAIMED_OFFSET = 1, 2, 3, 5  # members of Settlement's Ledger
+BALANCES_SLOT = 0  # ERC20._balances of BWT
+HEAD_OFFSET, ROOT_OFFSET, PENDING_OFFSET, TOTAL_OFFSET, CLAIMED_OFFSET = 0, 1, 2, 3, 5  # members of Settlement's Ledger
 STATES = ("none", "active", "suspended", "unbonding")
 
 
@@ -25,7 +26,7 @@ def slots(relay, gateway, region, payout):
     place = region.to_bytes(2, "big")
     book = mpt.mapping_slot(place, mpt.mapping_slot(gateway, LEDGERS_SLOT))
     paid = mpt.mapping_slot(payout, mpt.offset_slot(book, CLAIMED_OFFSET))
-    ledger = [mpt.offset_slot(book, offset) for offset in (ROOT_OFFSET, PENDING_OFFSET, TOTAL_OFFSET)]
+    ledger = [mpt.offset_slot(book, offset) for offset in (HEAD_OFFSET, ROOT_OFFSET, PENDING_OFFSET, TOTAL_OFFSET)]
     return [entry, mpt.offset_slot(entry, 1)], ledger + [paid]
 
 
@@ -58,7 +59,8 @@ def stake(values):
 
 
 def verify(answer, info, relay, region, payout, between=None):
-    """What an answer proves: {block, hash, time, stake, root, pending_root, total_wei, claimed_wei}.
+    """What an answer proves: {block, hash, time, stake, epoch, claimable_at, root, pending_root, total_wei,
+    claimed_wei}; `claimable_at` is 0 while no root is pending, `epoch` that of the newest root.
 
     `info` is the gateway's /v1/info, `relay` 32 bytes, `payout` 20; `between` is called between parts. Raises Unproved.
     """
@@ -78,17 +80,35 @@ def verify(answer, info, relay, region, payout, between=None):
         raise Unproved("proof: " + str(error))
     except ValueError as error:
         raise Unproved(str(error))
-    root, pending, totals, claimed = values[1]
+    head, root, pending, totals, claimed = values[1]
+    head = head.to_bytes(32, "big")
     return {
         "block": number,
         "hash": hash.hex(),
         "time": time,
         "stake": stake(values[0]),
+        "epoch": int.from_bytes(head[3:7], "big"),
+        "claimable_at": int.from_bytes(head[7:12], "big"),
         "root": root.to_bytes(32, "big").hex(),
         "pending_root": pending.to_bytes(32, "big").hex(),
         "total_wei": str(totals & ((1 << 128) - 1)),
         "claimed_wei": str(claimed),
     }
+
+
+def free(answer, info, wallet):
+    """What an answer that was asked for `wallet` (20 bytes) too proves: wei of BWT that it holds. Raises Unproved."""
+    try:
+        state_root = header(bytes.fromhex(answer["header"]))[3]
+        token = registration.address_bytes(info["contracts"]["token"], "contracts.token")
+        slot = mpt.mapping_slot(wallet, BALANCES_SLOT)
+        return _values("token", state_root, token, [slot], answer["token"], _nothing)[0]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unproved("answer: " + str(error))
+    except mpt.ProofError as error:
+        raise Unproved("proof: " + str(error))
+    except ValueError as error:
+        raise Unproved(str(error))
 
 
 def earned(posted, payout, proved):

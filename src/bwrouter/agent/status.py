@@ -75,6 +75,9 @@ def lines(status, now):
         "tickets   %d held, %d units not redeemed yet, %d redeemed since the start"
         % (tickets["held"], tickets["unredeemed_units"], tickets["redeemed_units"]),
     ]
+    free = status.get("free")
+    if free:
+        out.append("free      %s wei of BWT in the wallet, proved at block %d" % (free["wei"], free["block"]))
     if status.get("reach"):
         out.append("reach     " + _reach(status["reach"]))
     relay = status["relay"]
@@ -94,6 +97,14 @@ def lines(status, now):
             "earnings  %s wei in all, %s claimed, balance %s"
             % (earnings.get("cumulative_wei"), earnings.get("claimed_wei"), earnings.get("balance_wei"))
         )
+    short = status.get("shortfall")
+    if short:
+        out.append(
+            "root      epoch %d holds %s wei, the gateway's receipt says %s (%s): see `bwrouter challenge`"
+            % (short["epoch"], short["posted_wei"], short["promised_wei"], short["code"])
+        )
+    for error in status.get("receipt_errors", ()):
+        out.append("receipt   %s: %s (%s)" % (error["gateway"], error["text"], error["code"]))
     if status["exit"]["enabled"]:
         out.append("exit      %s: %s" % (status["exit"]["tun"], status["exit"]["error"] or "open"))
     age = now - status["time"]

@@ -7,6 +7,7 @@ Each entry has what the gateway needs to redeem it. The book is written to `run_
 import json
 
 from ..platform import clock, files
+from . import promises
 from . import results as receipts
 
 FILE = "tickets.json"
@@ -34,6 +35,7 @@ class Book:
         self._told = set()  # ids that the last request named as final
         self.redeemed_units = 0  # since the start
         self.receipts = {}  # gateway's key: its receipt for the most units, hex
+        self.promises = {}  # gateway's key: its receipts for the chain (promises.add)
         self._names = {}
         self._workers = {}  # relay process of a ticket of this run
         self.refused = {}  # code: how many, since the start
@@ -49,6 +51,9 @@ class Book:
                     book = json.load(stream)
                 for gateway in book.get("receipts", {}):
                     self._keep_receipt(gateway, book["receipts"][gateway])
+                for gateway in book.get("promises", {}):
+                    for receipt in book["promises"][gateway]:
+                        promises.add(self.promises.setdefault(gateway, []), receipt)
                 entries = book.get("tickets", {})
                 for id in entries:
                     gateway, units, index, preimage, redeemed, final = entries[id]
@@ -57,7 +62,7 @@ class Book:
                         self.held[id] = [gateway, units, index, preimage, redeemed, final]
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue  # none, or a damaged one: what the other one has must do
-        self._flash_dirty = bool(self.held)
+        self._flash_dirty = bool(self.held) or bool(self.promises)
 
     # -- what the relay says ---------------------------------------------------
 
@@ -184,6 +189,12 @@ class Book:
         if receipt and receipts.units(receipt) >= receipts.units(self.receipts.get(gateway)):
             self.receipts[gateway] = receipt
 
+    def promised(self, gateway, kept):
+        """Keep receipts for the chain that were checked; they are written with the tickets."""
+        for receipt in kept:
+            promises.add(self.promises.setdefault(gateway, []), receipt)
+            self._dirty = True
+
     def _refuse(self, result):
         code = str(result.get("code") or "refused")
         self.refused[code] = self.refused.get(code, 0) + 1
@@ -219,14 +230,16 @@ class Book:
             self._dirty = False
             self._flash_dirty = True
         due = clock.diff(clock.ms(), self._flash_at) >= FLASH_MS
-        if self._flash_dirty and (due or ending) and (self.unredeemed() or files.read(self.state_file) is not None):
+        worth = self.unredeemed() or self.promises or files.read(self.state_file) is not None
+        if self._flash_dirty and (due or ending) and worth:
             files.write_atomic(self.state_file, self._text())
             self._flash_dirty = False
             self._flash_at = clock.ms()
 
     def _text(self):
         """The book as JSON, in parts."""
-        yield b'{"receipts": ' + json.dumps(self.receipts).encode() + b', "tickets": {'
+        yield b'{"receipts": ' + json.dumps(self.receipts).encode()
+        yield b', "promises": ' + json.dumps(self.promises).encode() + b', "tickets": {'
         comma = b""
         for id in self.held:
             yield comma + json.dumps(id).encode() + b": " + json.dumps(self.held[id]).encode()

@@ -3,13 +3,14 @@
 HTTP, TLS and name look-ups block on MicroPython, and a signature takes a tenth of a second on a small CPU; the first
 process must send a rate every 200 ms, so the two are apart (docs/decisions.md). They exchange JSON messages:
 to the worker `{"t":"open","tickets":[...]}` and `{"t":"redeem","gateway":key,"items":[...]}`, from it
-`{"t":"opened"|"redeemed","gateway":key,"results":[...]}`, the same with `"error"` instead, and `{"t":"state",...}`.
+`{"t":"opened"|"redeemed","gateway":key,"results":[...]}`, the same with `"error"` instead,
+`{"t":"promised","gateway":key,"receipts":[...]}`, and `{"t":"state",...}`.
 """
 
 import json
 
 from ..platform import clock, http, net, process
-from . import proofs, publish, registration, results, verdicts
+from . import promises, proofs, proving, publish, registration, results, tickets, verdicts
 from .gateways import INFO_S, OLD_S, Gateways, Refused
 from .log import Log
 from .reach import Reach
@@ -53,6 +54,12 @@ class Worker:
         self._proved_at = 0
         self.verdicts = []
         self._verdicts_at = 0
+        self.inbox = promises.Inbox()
+        self.promises = tickets.Book(settings["run_dir"], settings["state_dir"]).promises
+        self.free = None  # BWT of the wallet by the chain's proof: {wei, block}
+        self._free_at = 0
+        self.shortfall = None
+        self._short_seen = None
 
     def run(self):
         """Until the agent is gone."""
@@ -104,6 +111,8 @@ class Worker:
                 answer = gateway.signed(path, body, self.keys)
                 good = check(answer, body, self.keys.relay, gateway.key)
                 self._send({"t": kind, "gateway": gateway.key, "results": good})
+                if kind == "redeemed" and any([result["ok"] for result in good]):
+                    self._promised(gateway.key, self.inbox.take(gateway.key, answer.get("bonded"), gateway.info))
                 self.log.change(kind, "")
                 return
             except (Refused, http.HttpError, results.Malformed) as failure:
@@ -111,12 +120,21 @@ class Worker:
         self.log.change(kind, error)
         self._send({"t": kind, "gateway": "", "results": [], "error": error})
 
+    def _promised(self, key, good):
+        """Receipts for the chain that hold: kept here, to hold roots against them, and by the agent's book."""
+        for receipt in good:
+            promises.add(self.promises.setdefault(key, []), receipt)
+        if good:
+            self._send({"t": "promised", "gateway": key, "receipts": good})
+
     # -- standing ------------------------------------------------------------------
 
     def upkeep(self):
         """Reachability, stake, descriptor and earnings, whatever is due; one failing gateway does not hold up
         another."""
         self._keep_reachable()
+        for key, receipt in self.inbox.due():
+            self._promised(key, [receipt])
         ready = self.gateways.ready(self._calm(INFO_S))
         for gateway in self.gateways.all:
             self.log.change("gateway " + gateway.url, gateway.error)
@@ -128,6 +146,7 @@ class Worker:
             self.stake_error = str(error)
         self.log.change("stake", self.stake_error)
         self.serve()
+        self._keep_free(ready[0])
         state = self.stake.get("state") if self.stake else ""
         if state in ("active", "suspended"):  # verifiers must reach a suspended one, or it is never acquitted
             for gateway in ready:
@@ -232,6 +251,22 @@ class Worker:
         except (Refused, http.HttpError) as error:
             self.log.debug("earnings: " + str(error))
 
+    def _keep_free(self, gateway):
+        """What the wallet holds: with the proofs of stake and earnings, or alone as long as there is no stake."""
+        if self._active():
+            if self.proved is not None:
+                self.free = {"wei": self.proved["free_wei"], "block": self.proved["block"]}
+            return
+        now = clock.unix()
+        if abs(now - self._free_at) < EARNINGS_S:
+            return
+        self._free_at = now
+        try:
+            self.free = proving.free(gateway, self.keys, self.settings)
+        except (Refused, http.HttpError, proofs.Unproved) as error:
+            self.free = None
+            self.log.debug("free: " + str(error))
+
     def _keep_verdicts(self, gateway):
         now = clock.unix()
         if abs(now - self._verdicts_at) < (self._calm(VERDICTS_S) if self._active() else VERDICTS_S):
@@ -252,8 +287,9 @@ class Worker:
             return
         for _ in range(PROVE_TRIES):
             try:
-                self.proved = prove(gateway, self.keys, self.stake, self.earnings, self._heads, self.serve)
+                self.proved = proving.prove(gateway, self.keys, self.stake, self.earnings, self._heads, self.serve)
                 self.proof_error = ""
+                self._compare(gateway)
                 break
             except (ValueError, KeyError, TypeError) as error:
                 # The chain may have moved between the two answers.
@@ -263,6 +299,20 @@ class Worker:
                 self.earnings = gateway.call("GET", "/v1/earnings/" + self.keys.relay.hex())
         self.log.change("proof", self.proof_error)
         self._proved_for, self._proved_at = words, now
+        if self._short_seen is not None and self.shortfall is None:
+            self._proved_for = None  # look again soon
+
+    def _compare(self, gateway):
+        """Hold the newest root against the gateway's receipts. A root may be on chain a moment before the gateway shows
+        its leaf: what is short must be so at two looks."""
+        short = proving.shortfall(gateway.key, self.promises, self.stake, self.earnings, self.proved)
+        seen = short and (short["epoch"], short["until"])
+        self.shortfall = short if seen == self._short_seen else None
+        self._short_seen = seen
+        text = "root of epoch %d: %s wei, promised %s; see `bwrouter challenge`"
+        shown = self.shortfall
+        words = text % (shown["epoch"], shown["posted_wei"], shown["promised_wei"]) if shown else ""
+        self.log.change("receipt", words)
 
     # -- to the agent ----------------------------------------------------------------
 
@@ -273,9 +323,12 @@ class Worker:
             "stake": self.stake,
             "stake_error": self.stake_error,
             "tx": self.tx,
+            "free": self.free,
             "earnings": _short(self.earnings),
             "proved": self.proved,
             "proof_error": self.proof_error,
+            "shortfall": self.shortfall,
+            "receipt_errors": self._receipt_errors(),
             "verdicts": self.verdicts,
             "reach": self.reach.status(),
             "gateways": [
@@ -296,6 +349,14 @@ class Worker:
         if self._send(state):
             self._said = state
         return True
+
+    def _receipt_errors(self):
+        out = []
+        for gateway in self.gateways.all:
+            error = self.inbox.error.get(gateway.key)
+            if error is not None:
+                out.append({"gateway": gateway.url, "code": error[0], "text": error[1]})
+        return out
 
     def _send(self, message):
         return self._send_text(http.canonical(message))
@@ -320,37 +381,3 @@ def _short(earnings):
     posted = earnings.get("posted")
     out["posted"] = {name: posted.get(name) for name in ("epoch", "cumulative_wei", "final")} if posted else None
     return out
-
-
-def prove(gateway, keys, stake, earnings, heads, between=None):
-    """What the chain proves of stake and earnings: {block, hash, state, stake, claimed_wei, cumulative_wei, final}.
-
-    `between` is called between the steps, which take a tenth of a second each on a small CPU.
-
-    Raises proofs.Unproved when a gateway's words are not borne out, Refused and HttpError.
-    """
-    region, payout = stake["region"], registration.address_bytes(stake["payout"], "payout")
-    path = "/v1/proofs/%s/%d/0x%s" % (keys.relay.hex(), region, payout.hex())
-    proved = proofs.verify(gateway.call("GET", path), gateway.info, keys.relay, region, payout, between)
-    heads.add(gateway.key, proved["block"], proved["hash"])
-    if heads.differ(gateway.key, proved["block"], proved["hash"]):
-        raise proofs.Unproved("head: block %d is another one at another gateway" % proved["block"])
-    shown = proved["stake"]
-    for name in ("owner", "payout", "stake", "region", "rate_kbps", "state"):
-        if str(shown[name]).lower() != str(stake.get(name)).lower():
-            what = (name, shown[name], stake.get(name))
-            raise proofs.Unproved("stake: %s is %s on chain, the gateway says %s" % what)
-    if int(shown["owner"][2:], 16) != int.from_bytes(keys.address, "big"):
-        raise proofs.Unproved("stake: the owner on chain is %s, not this router's wallet" % shown["owner"])
-    amount, final = 0, False
-    if earnings.get("posted"):
-        amount, final = proofs.earned(earnings["posted"], payout, proved)
-    return {
-        "block": proved["block"],
-        "hash": proved["hash"],
-        "state": shown["state"],
-        "stake": shown["stake"],
-        "claimed_wei": proved["claimed_wei"],
-        "cumulative_wei": str(amount),
-        "final": final,
-    }

@@ -17,6 +17,7 @@ USAGE = """usage: bwrouter <command> [--config FILE] [--json] [--yes]
   stake          the stake on chain; with --yes, make it now as stake_wei says
   unstake        give notice of taking the stake back; wants --yes
   claim          the claim that anybody may send to the chain, should the gateway not
+  challenge      the challenge of a root that holds less than the gateway's receipt, which anybody may send
   check          settings, keys and what the system must have; exit code 1 when something is missing
   keys init      make the key files that are missing
   keys show      public keys and the wallet's address
@@ -41,6 +42,7 @@ _COMMANDS = {
     "check": "check",
     "earnings": "money",
     "claim": "money",
+    "challenge": "money",
     "stake": "money",
     "unstake": "money",
     "keys init": "keys",

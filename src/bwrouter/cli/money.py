@@ -45,6 +45,40 @@ def claim(words, options):
     print("data " + found["data"])
 
 
+def challenge(words, options):
+    """Exit code 1 when a root is short; 0 when all that could be looked at hold what was promised."""
+    from ..agent.agent import check_settings
+    from ..agent.challenge import look
+
+    most(words, 0)
+    settings = settings_of(options)
+    check_settings(settings)
+    found = look(settings)
+    if options["json"]:
+        print(json.dumps({"gateways": found}))
+    else:
+        for entry in found:
+            print("gateway   %s: %s" % (entry["url"], entry["error"] or _shown(entry)))
+            for name in ("to", "data", "bond_wei", "bond_token", "bond_data") if "data" in entry else ():
+                print("%-10s%s" % (name, entry[name]))
+        if not found:
+            print("no receipt for the chain is kept: nothing was redeemed yet")
+    return 1 if [entry for entry in found if entry["code"]] else 0
+
+
+def _shown(entry):
+    if not entry["code"]:
+        return "the root of epoch %d holds what its receipts promise" % entry["epoch"]
+    words = "the root of epoch %d holds %s wei, its receipt promises %s (%s). "
+    words = words % (entry["epoch"], entry["posted_wei"], entry["promised_wei"], entry["code"])
+    if not entry["until"]:
+        return words + "It is final: the next root can be challenged"
+    return words + (
+        "Any wallet may challenge it until unix time %d: bond_data to bond_token lets the contract take the bond, then"
+        " data to `to`; the bond is lost if the gateway shows the leaf" % entry["until"]
+    )
+
+
 def stake(words, options):
     """Without --yes only looks."""
     owner = _owner(words, options)

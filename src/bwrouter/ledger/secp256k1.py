@@ -63,6 +63,31 @@ def signature(digest, secret, blind=b""):
     return r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([27 + v])
 
 
+def recover(digest, signature):
+    """The 64-byte public key that made a 65-byte signature r || s || 27 + v of a 32-byte digest (SEC 1, 4.1.6).
+
+    Takes what OpenZeppelin's ECDSA takes: v 27 or 28, s in the lower half. All of it is public, so nothing is blinded.
+    Raises ValueError.
+    """
+    if len(digest) != 32 or len(signature) != 65 or signature[64] not in (27, 28):
+        raise ValueError("signature: 65 bytes r, s, v wanted, v 27 or 28, over 32 bytes")
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
+    if not 0 < r < N or not 0 < s <= N // 2:
+        raise ValueError("signature: r or s is outside its range")
+    square = (r * r * r + 7) % P
+    y = pow(square, (P + 1) // 4, P)
+    if y * y % P != square:
+        raise ValueError("signature: r is the abscissa of no point")
+    if y & 1 != signature[64] - 27:
+        y = P - y
+    i = inverse(r, N)
+    point = _two_multiples(-int.from_bytes(digest, "big") * i % N, s * i % N, r, y)
+    if point[2] == 0:
+        raise ValueError("signature: it fits no key")
+    x, y = _affine(*point)
+    return x.to_bytes(32, "big") + y.to_bytes(32, "big")
+
+
 def inverse(value, modulus):
     """1 / value modulo a prime (extended Euclid; its time depends on the value). Raises ValueError for 0."""
     low, high = value % modulus, modulus
@@ -125,6 +150,25 @@ def _add_affine(x1, y1, z1, x2, y2):
     v = x1 * hh % P
     x3 = (r * r - hhh - v - v) % P
     return x3, (r * (v - x3) - y1 * hhh) % P, z1 * h % P
+
+
+def _two_multiples(a, b, x, y):
+    """a*G + b*(x, y), both at once, bit by bit (Shamir's trick); its time depends on the scalars."""
+    both = _add_affine(GX, GY, 1, x, y)
+    both = _affine(*both) if both[2] else None
+    point = (1, 1, 0)
+    for bit in range(255, -1, -1):
+        if point[2]:
+            point = _double(*point)
+        first, second = a >> bit & 1, b >> bit & 1
+        if first and second:
+            if both is not None:
+                point = _add_affine(*(point + both))
+        elif first:
+            point = _add_affine(*(point + (GX, GY)))
+        elif second:
+            point = _add_affine(*(point + (x, y)))
+    return point
 
 
 def _affine(x, y, z):

@@ -65,3 +65,21 @@ def test_bad_keys_are_refused():
         raises(ValueError, secp256k1.public_key, secret)
     raises(ValueError, secp256k1.sign, bytes(31), b"\x01" * 32)
     raises(ValueError, secp256k1.address, bytes(65))
+
+
+def test_who_signed():
+    for secret, digest, public, signed, _ in load():
+        signature = signed[:64] + bytes([27 + signed[64]])
+        assert secp256k1.recover(digest, signature) == public
+        assert secp256k1.recover(bytes(31) + b"\1", signature) != public
+
+
+def test_no_signature_that_the_chain_would_refuse():
+    _, digest, _, signed, _ = load()[0]
+    right = signed[:64] + bytes([27 + signed[64]])
+    high = (secp256k1.N - int.from_bytes(right[32:64], "big")).to_bytes(32, "big")
+    mirrored = right[:32] + high + bytes([27 + 28 - right[64]])
+    no_point = (5).to_bytes(32, "big") + right[32:]  # 5^3 + 7 is no square
+    for wrong in (signed, right[:64], mirrored, bytes(32) + right[32:], right[:32] + bytes(32) + right[64:], no_point):
+        raises(ValueError, secp256k1.recover, digest, wrong)
+    raises(ValueError, secp256k1.recover, digest[:31], right)

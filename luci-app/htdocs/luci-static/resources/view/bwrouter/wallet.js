@@ -98,6 +98,7 @@ return view.extend({
 
 		dom.content(this.stake, [ parts.facts([
 			[ _('On the chain'), words.staked(chain) ],
+			[ _('Free'), status.free ? _('%s BWT').format(words.coins(status.free.wei, 6)) : '–' ],
 			[ _('Wanted'), _('%s BWT').format(words.coins(status.stake.wanted_wei, 6)) ],
 			[ _('Claimed rate'), chain.rate_kbps ? words.rate(chain.rate_kbps) : '–' ],
 			[ _('Verified'), status.proved ? _('by this router at block %d').format(status.proved.block) : status.proof_error ? words.fault(status.proof_error) : _('not yet') ],
