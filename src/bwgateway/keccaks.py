@@ -10,13 +10,13 @@ from struct import iter_unpack
 
 from sha3 import keccak_256
 
-_PAD = bytes(12)
+PAD = bytes(12)
 
 
 def leaves(flat: bytes) -> bytes:
-    """Leaf hashes of entries of 52 bytes (account 20, amount 32, big-endian), 32 bytes each."""
+    """Leaf hashes of entries of 64 bytes (12 zeros, account 20, amount 32, big-endian), 32 bytes each."""
     keccak = keccak_256
-    return b"".join([keccak(keccak(_PAD + entry).digest()).digest() for (entry,) in iter_unpack("52s", flat)])
+    return b"".join([keccak(keccak(entry).digest()).digest() for (entry,) in iter_unpack("64s", flat)])
 
 
 def parents(flat: bytes) -> bytes:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ PARALLEL = 50_000
 
 def leaf(account: bytes, amount: int) -> bytes:
     """Hash of one leaf: account 20 bytes, amount uint256."""
-    return keccaks.leaves(account + amount.to_bytes(32, "big"))
+    return keccaks.leaves(keccaks.PAD + account + amount.to_bytes(32, "big"))
 
 
 def node(a: bytes, b: bytes) -> bytes:
@@ -48,10 +49,10 @@ class Tree:
     def of(cls, sums: Mapping[bytes, int]) -> Tree:
         """The tree of accounts (20 bytes) and their amounts."""
         workers = min(os.cpu_count() or 1, 8) if len(sums) >= PARALLEL else 1
-        entries = [account + amount.to_bytes(32, "big") for account, amount in sums.items()]
-        share = -(-len(entries) // workers)
-        chunks = [b"".join(entries[i : i + share]) for i in range(0, len(entries), share)]
-        return cls(_each("leaves", chunks) if workers > 1 else [keccaks.leaves(c) for c in chunks], workers)
+        share = -(-len(sums) // workers)
+        entries = iter(sums.items())
+        chunks = (_flat(islice(entries, share)) for _ in range(workers))
+        return cls(_each("leaves", workers, chunks) if workers > 1 else map(keccaks.leaves, chunks), workers)
 
     def _at(self, i: int) -> bytes:
         return self._nodes[32 * i : 32 * i + 32]
@@ -81,6 +82,12 @@ class Tree:
             path.append(self._at(i + 1 if i % 2 else i - 1))
             i = (i - 1) // 2
         return path
+
+
+def _flat(entries: Iterable[tuple[bytes, int]]) -> bytes:
+    """Entries as `keccaks.leaves` takes them."""
+    joined = keccaks.PAD.join([account + amount.to_bytes(32, "big") for account, amount in entries])
+    return keccaks.PAD + joined if joined else b""
 
 
 def _largest_first(flat: bytes) -> bytes:
@@ -114,7 +121,7 @@ def _grow(leaves: bytes, workers: int) -> bytes:
         filled = len(mine) // 2
         start = max(0, i * share - len(pairs) // 2)
         payloads.append(len(mine).to_bytes(8, "little") + mine + rest[start : start + share - filled])
-    grown = [_levels(flat, share) for flat in _each("subtree", payloads)]
+    grown = [_levels(flat, share) for flat in _each("subtree", parts, payloads)]
     top = [b"".join(levels[-1] for levels in grown)]
     while len(top[-1]) > 32:
         top.append(keccaks.parents(top[-1]))
@@ -136,17 +143,24 @@ def _join(subtrees: list[list[bytes]]) -> bytes:
     return b"".join(b"".join(levels[k] for levels in subtrees) for k in range(depth - 1, -1, -1))
 
 
-def _each(kind: str, payloads: list[bytes]) -> list[bytes]:
-    """One worker process for each payload."""
+def _each(kind: str, count: int, payloads: Iterable[bytes]) -> list[bytes]:
+    """One worker process for each of `count` payloads; a payload is made while those before it are worked on."""
     command = [sys.executable, "-m", "bwgateway.keccaks", kind]
     path = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "PYTHONPATH": path}
 
-    def run(payload: bytes) -> bytes:
-        return subprocess.run(command, input=payload, stdout=subprocess.PIPE, env=environment, check=True).stdout
+    def run(worker: subprocess.Popen[bytes], payload: bytes) -> bytes:
+        out, _ = worker.communicate(payload)
+        if worker.returncode:
+            raise subprocess.CalledProcessError(worker.returncode, command)
+        return out
 
-    with ThreadPoolExecutor(len(payloads)) as pool:
-        return list(pool.map(run, payloads))
+    workers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) for _ in range(count)
+    ]
+    with ThreadPoolExecutor(count) as pool:
+        running = [pool.submit(run, worker, payload) for worker, payload in zip(workers, payloads, strict=True)]
+        return [done.result() for done in running]
 
 
 def verify(root: bytes, leaf_hash: bytes, proof: Iterable[bytes]) -> bool:
