@@ -81,8 +81,9 @@ test-cpu: $(VENV) build/micropython/$(ARCH)/.done ## the unit tests under MicroP
 	@MICROPYTHON=build/micropython/$(ARCH)/micropython exec $(PYTHON) -m pytest -k micropython tests/unit $(T)
 
 SOAK := build/soak/line build/soak/libclock.so
-build/soak/line: tests/soak/line.c | $(APT)
-	@mkdir -p $(@D) && gcc -O2 -Wall -Wextra -Werror -o $@ $<
+FRAMES := tests/lab/frames.c tests/lab/frames.h
+build/soak/line: tests/soak/line.c $(FRAMES) | $(APT)
+	@mkdir -p $(@D) && gcc -O2 -Wall -Wextra -Werror -I tests/lab -o $@ $(filter %.c,$^)
 build/soak/libclock.so: tests/soak/clock.c | $(APT)
 	@mkdir -p $(@D) && gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o $@ $< -ldl
 
@@ -175,8 +176,8 @@ blind-audit: need-root $(VENV) $(MICROPYTHON) ## can a relay tell covert audits 
 bench-relay: need-root $(VENV) $(MICROPYTHON) build/bench/c_relay build/bench/libpump.so ## CPU time and memory of one hop beside Tor, VPNs, C and bare AEAD; needs root
 	@exec $(PYTHON) -m bench.relay
 
-build/bench/delay: bench/client/delay.c | $(APT)
-	@mkdir -p $(@D) && gcc -O2 -Wall -Wextra -Werror -o $@ $<
+build/bench/delay: bench/client/delay.c $(FRAMES) | $(APT)
+	@mkdir -p $(@D) && gcc -O2 -Wall -Wextra -Werror -I tests/lab -o $@ $(filter %.c,$^)
 
 .PHONY: bench-client
 bench-client: need-root setup build/bench/delay ## the buyer's tunnel: goodput, set-up, re-route, leaks, against their goals; needs root

@@ -1,17 +1,18 @@
 """One lane: real relays in a namespace of its own, and sessions one after the other, buyers' and auditors' by turns.
 
 A buyer is `bwclient.up.Up` itself, the code of `bw proxy`, with a stock of test tickets and a fixed list of relays in
-place of purse and directory; curl fetches pages through it from another server than the auditor's. An audit is
-`bwverifier.covert`. Both visit pages by the same habit: how much buyers load, and when, is an assumption; that nothing
-else differs is what is measured.
+place of purse and directory. An audit is `bwverifier.covert`. The program that loads pages through the proxy is the
+same at both, a process of its own, as a buyer's browser is; buyers load from another server than the auditor's, which
+is another process. What buyers load, and when, is an assumption (`bwverifier.habits`), and the same for both: that
+nothing else differs is what is measured.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import threading
 import time
@@ -22,8 +23,9 @@ from typing import Any
 import bwclient.up
 from bench.blind.tap import Seen, Tap, features
 from bwrouter.wire.descriptor import Descriptor
+from bwverifier.browser import Visit
 from bwverifier.covert import Covert
-from bwverifier.habits import HABITS, Page, header, session
+from bwverifier.habits import HABITS, Page, session
 from bwverifier.probe import Probe
 from tests.lab.net import wire_size
 from tests.relay.scene import Scene
@@ -54,6 +56,11 @@ class Site(BaseHTTPRequestHandler):
         pass
 
 
+def serve() -> None:
+    """The site's process, until it is ended."""
+    ThreadingHTTPServer((WEB_IP, SITE_PORT), Site).serve_forever()
+
+
 class Through(Choice):
     """A buyer whose path happens to lead through the relay that looks; spares go by others."""
 
@@ -69,7 +76,7 @@ class Through(Choice):
         first = path[1] if path[0] is self.target else path[0]
         return [first, self.target, path[2]]
 
-    def refresh(self) -> None: ...
+    def begin(self) -> None: ...
     def start(self) -> None: ...
     def close(self) -> None: ...
 
@@ -105,51 +112,34 @@ class Room:
         self.cell.readdress(v4, v6)
 
 
-def browse(port: int, pages: list[Page]) -> None:
-    """curl behind the proxy, a process for each page. It is started before the pause, as a browser is, and asks when
-    its orders end: the time that a program takes to start is nobody's habit."""
-    pause = 0.0
-    for page in pages:
-        if page.sizes:
-            curl = subprocess.Popen(["curl", "--disable", "--silent", "-K", "-"], stdin=subprocess.PIPE, text=True)
-            time.sleep(pause)
-            curl.communicate("next\n".join(_orders(port, size) for size in page.sizes), timeout=60)
-            if curl.returncode:
-                raise RuntimeError(f"curl ended with {curl.returncode}")
-            pause = 0.0
-        pause += page.pause
-    time.sleep(pause)
-
-
-def _orders(port: int, size: int) -> str:
-    url = f"http://{WEB_IP}:{SITE_PORT}/{size}/{'x' * random.randint(1, 30)}"
-    lines = ["silent", f'socks5 = "127.0.0.1:{port}"', 'output = "/dev/null"', f'url = "{url}"']
-    lines += [f'header = "{name}: {value}"' for name, value in header().items()]
-    return "\n".join(lines) + "\n"
+def visits(pages: list[Page]) -> list[Visit]:
+    """Pages of somebody's web server."""
+    return [Visit(tuple(f"/{size}/{'x' * random.randint(1, 30)}" for size in p.sizes), p.pause) for p in pages]
 
 
 def customer(scene: Scene, machine: Covert, target: Descriptor, pages: list[Page], linger: float) -> bool:
     """One buyer's session with the client's own code."""
     relays = Through([*machine_relays(scene)], target)
-    up = bwclient.up.Up(client_settings(scene.folder), lambda state, reason: None, Room(machine))
+    browser = machine.browser
+    browser.rest()
+
+    def said(state: str, reason: str) -> None:
+        if state == "up" and life.ident is None:
+            browser.open(WEB_IP, SITE_PORT, visits(pages))
+            life.start()
+
+    def live() -> None:
+        browser.poll(60.0)
+        time.sleep(linger)
+        up.stop()
+
+    life = threading.Thread(target=live, daemon=True)
+    up = bwclient.up.Up(client_settings(scene.folder), said, Room(machine))
     vars(bwclient.up).update(Purse=lambda settings: Pocket(), Relays=lambda settings: relays)
-    good = [False]
-
-    def life() -> None:
-        try:
-            while up.state != "up" and not up._stop:
-                time.sleep(0.002)
-            browse(machine.port, pages)
-            good[0] = True
-            time.sleep(linger)
-        finally:
-            up.stop()
-
-    thread = threading.Thread(target=life, daemon=True)
-    thread.start()
     code = up.run()
-    thread.join()
-    return good[0] and code == 0
+    if life.ident is not None:
+        life.join()
+    return code == 0 and sum(g.size for g in browser.got) == sum(sum(p.sizes) for p in pages)
 
 
 _RELAYS: list[Descriptor] = []
@@ -179,10 +169,9 @@ def run(count: int, proves: int, seed: int, out: Path) -> None:
     rng.shuffle(kinds)
     with Scene(count=RELAYS, runtime="micropython") as scene, open(out, "w") as lines:
         wire_size("lo")
-        site = ThreadingHTTPServer((WEB_IP, SITE_PORT), Site)
-        site.daemon_threads = True
+        site = multiprocessing.get_context("fork").Process(target=serve, daemon=True)
+        site.start()
         with covert(scene) as (machine, _):
-            threading.Thread(target=site.serve_forever, daemon=True).start()
             relay = scene.relays[TARGET]
             for r in scene.relays:
                 r.rate_kbps = 50_000
@@ -208,7 +197,8 @@ def run(count: int, proves: int, seed: int, out: Path) -> None:
                 else:
                     print(f"{kind} left out: {len(seen.packets)} packets", file=sys.stderr, flush=True)
             tap.close()
-        site.shutdown()
+        site.terminate()
+        site.join()
 
 
 if __name__ == "__main__":

@@ -132,9 +132,18 @@ def fetch(url: str, gateway_key: bytes, timeout: float = 10.0, state: Path | Non
             now.save(state)
     except (requests.RequestException, BadDocument, descriptor.BadDescriptor, OSError) as e:
         raise DirectoryError(f"directory of {url} cannot be read: {e}") from e
-    found = check([entry[: S.DESCRIPTOR] for entry in now.entries.values()], gateway_key)
+    return _told(now, gateway_key)
+
+
+def recall(gateway_key: bytes, state: Path) -> Directory:
+    """What `fetch` kept in `state`, as far as it still holds: descriptors are good for hours."""
+    return _told(Set.load(state), gateway_key)
+
+
+def _told(known: Set, gateway_key: bytes) -> Directory:
+    found = check([entry[: S.DESCRIPTOR] for entry in known.entries.values()], gateway_key)
     for d in found.relays:
-        class_, score, audited, stake = _EXTRA.unpack_from(now.entries[d.relay], S.DESCRIPTOR)
+        class_, score, audited, stake = _EXTRA.unpack_from(known.entries[d.relay], S.DESCRIPTOR)
         found.facts[d.relay] = Facts(CLASSES[min(class_, 2)], score, audited, stake)
     return found
 

@@ -25,6 +25,7 @@ from .wallet import Wallet, WalletError
 BIG, SMALL = 1024, 64
 REFILL_SECONDS = 20.0  # a refill waits a random time up to this while stock is left
 RETRY_SECONDS = 2.0  # after a purchase that failed
+URGENT_SHARE = 6  # with less than 1/URGENT_SHARE of the stock left a refill does not wait
 RECLAIM_SECONDS = 60.0  # and tickets of circuits that ended up to this before they are asked about
 _REFUSALS = (WalletError, ChainError, BadProof, BadElement, OSError)
 
@@ -68,16 +69,35 @@ class Purse:
         self._thread: threading.Thread | None = None
 
     def stock_up(self) -> None:
-        """Fill the stock now, with what earlier runs left over first; then keep it filled. Raises PurseError."""
+        """Have tickets at hand and keep the stock filled. What earlier runs left over comes first: where that will do,
+        nothing is waited for, and a gateway or chain that can't be reached just now is no reason not to start.
+        Otherwise the stock is filled before this returns. Raises PurseError when there are no tickets at all."""
+        store = self.wallet.store
         for region, stock in self._stock.items():
+            stock.extend(sorted(store.unspent(region), key=lambda t: -t.units))
+        self._low = True
+        if not self._enough():
+            self.reclaim()  # where that fails it is no reason not to go on: it is asked for again
             try:
-                self.wallet.reclaim(region)
-            except _REFUSALS as e:  # no reason not to go on: it is asked for again at the next start
-                self._error = f"refund: {e}"
-            stock.extend(sorted(self.wallet.store.unspent(region), key=lambda t: -t.units))
-        self._buy()
+                self._buy()
+                self._low = False
+            except PurseError as e:
+                if not all(self._stock.values()):
+                    raise
+                self._error = str(e)
+        self._ended.extend(t for region in self._stock for t in store.handed_out(region))
         self._thread = threading.Thread(target=self._refill, name="purse", daemon=True)
         self._thread.start()
+
+    def _enough(self) -> bool:
+        """Whether the stock can wait for a refill."""
+        least = self.settings.stock_units / URGENT_SHARE
+        return all(sum(t.units for t in stock) >= max(least, SMALL) for stock in self._stock.values())
+
+    @property
+    def spent_up(self) -> bool:
+        """Whether it is a spend limit that keeps it from buying: no waiting helps then."""
+        return min(self.settings.spend_limit_units - self.bought_units, self.budget.left()) < SMALL
 
     # -- buying ----------------------------------------------------------------------
 
@@ -211,7 +231,7 @@ class Purse:
             self.taken_units += ticket.units
             left = sum(t.units for t in stock)
             if left * 2 < self.settings.stock_units:
-                self._low, self._urgent = True, left * 6 < self.settings.stock_units
+                self._low, self._urgent = True, left * URGENT_SHARE < self.settings.stock_units
                 self._wake.notify()
         return self.wallet.store.take(ticket)
 

@@ -22,6 +22,7 @@ from .reach import OWN
 from .settings import Settings
 
 REFRESH_SECONDS = 120.0
+RETRY_SECONDS = 10.0  # after a refresh that failed
 AVOID_SECONDS = 60.0  # a relay that let a circuit down is left out for so long
 RECENT_SECONDS = 5.0  # and is not even tried for a spare path that shares no hop, before so long has passed
 _FADE_SECONDS = 600.0  # a failure weighs half after so long
@@ -36,6 +37,7 @@ class Relays:
         state = Path(settings.state_dir)
         self.guards = Guards(state / "guards.json", settings.guards)
         self._file, self._owner_file = state / "measured.json", state / "owners.json"
+        self._known = state / "directory.bin"
         self.measured: dict[str, dict[str, float]] = read_json(self._file)
         self.owners: dict[str, str] = read_json(self._owner_file)
         self.listed: list[Descriptor] = []
@@ -53,12 +55,25 @@ class Relays:
     def refresh(self) -> None:
         """Fetch the directory now, and owners not known yet. Raises DirectoryError."""
         s = self.settings
-        known = Path(s.state_dir) / "directory.bin"
-        found = directory.fetch(s.gateway.url, bytes.fromhex(s.gateway.key), state=known)
-        self._told = found.facts
-        self.listed, self.refused = found.relays, found.refused
+        self._learn_of(directory.fetch(s.gateway.url, bytes.fromhex(s.gateway.key), state=self._known))
         if s.diversity == "strict":
             self._ask_owners()
+
+    def begin(self) -> None:
+        """The directory for the first time; as an earlier run left it when it can't be fetched now: that is tried again
+        soon. Raises DirectoryError when nothing is known."""
+        try:
+            self.refresh()
+        except directory.DirectoryError as e:
+            found = directory.recall(bytes.fromhex(self.settings.gateway.key), self._known)
+            if not found.relays:
+                raise
+            self._learn_of(found)
+            self.error = str(e)
+
+    def _learn_of(self, found: directory.Directory) -> None:
+        self._told = found.facts
+        self.listed, self.refused = found.relays, found.refused
 
     def _ask_owners(self) -> None:
         """Of every relay, in random order, so that the question tells nobody which of them will be used."""
@@ -80,7 +95,8 @@ class Relays:
 
     def _keep(self) -> None:
         while not self._closing:
-            self._wake.wait(REFRESH_SECONDS * (0.75 + secrets.randbelow(500) / 1000))
+            every = RETRY_SECONDS if self.error else REFRESH_SECONDS
+            self._wake.wait(every * (0.75 + secrets.randbelow(500) / 1000))
             self._wake.clear()
             if self._closing:
                 return

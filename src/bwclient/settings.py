@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from . import settings_file
+from .settings_file import SettingsError as SettingsError
 
 _NOT_SETTINGS = ("BW_CONFIG", "BW_PASSPHRASE")
-
-
-class SettingsError(ValueError):
-    """The text names each setting, its value and what it wants. Programs exit 2 on it."""
 
 
 class Gateway(BaseModel):
@@ -123,32 +122,13 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 def load(path: str, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Settings from a JSON file, then the environment, then `overrides` (options of the command). Raises
     SettingsError."""
-    try:
-        text = Path(path).read_text()
-    except FileNotFoundError as e:
-        mend = "make one (docs/operations.md), or name one with --config or BW_CONFIG"
-        raise SettingsError(f"config file {path} cannot be read: there is none; {mend}") from e
-    except OSError as e:
-        raise SettingsError(f"config file {path} cannot be read: {e.strerror}") from e
-    try:
-        given = json.loads(text)
-    except ValueError as e:
-        raise SettingsError(f"config file {path} is not JSON: {e}") from e
-    if not isinstance(given, dict):
-        raise SettingsError(f"config file {path} is not a JSON object")
-    for name, value in from_environment(os.environ).items():
-        both = isinstance(value, dict) and isinstance(given.get(name), dict)
-        given[name] = given[name] | value if both else value
-    given |= {name: value for name, value in (overrides or {}).items() if value is not None}
-    try:
-        found = Settings.model_validate(given)
-    except ValidationError as e:
-        raise SettingsError("\n".join(_sentence(item) for item in e.errors())) from e
-    base = Path(path).absolute().parent
+
+    def changed(given: dict[str, Any]) -> dict[str, Any]:
+        for name, value in from_environment(os.environ).items():
+            both = isinstance(value, dict) and isinstance(given.get(name), dict)
+            given[name] = given[name] | value if both else value
+        return given | {name: value for name, value in (overrides or {}).items() if value is not None}
+
     paths = ("wallet_key_file", "state_dir", "run_dir", "passphrase_file")
-    return found.model_copy(update={n: str(base / v) for n in paths if (v := getattr(found, n))})
-
-
-def _sentence(item: Any) -> str:
-    name = ".".join(str(x) for x in item["loc"]) or "(file)"
-    return f"setting {name}: {item.get('input')!r} is not allowed: {item['msg']}"
+    mend = "make one (docs/operations.md), or name one with --config or BW_CONFIG"
+    return settings_file.load(Settings, path, paths, mend, changed)

@@ -26,7 +26,7 @@ BAD_SECONDS = 3.0  # how long it must be bad
 CALM_SECONDS = 20.0  # between two moves that are no emergency
 SPARE_LIFE = 1200.0
 IMPROVE_SECONDS = 5.0  # between looks for a better spare, while the one at hand shares a hop with the path
-STARVE_SECONDS = 10.0  # how long there may be no ticket to be had: a purchase is repeated meanwhile
+STARVE_SECONDS = 10.0  # how long there may be no ticket to be had when none can be bought any more
 RESUME_LEAST = 0.1  # seconds of the first try of RESUME, or 2.5 round trips of the spare path
 HURRY_LEAST = 0.25  # seconds for one hop's handshake before it is tried again, while packets wait
 
@@ -111,8 +111,13 @@ class Steering:
             return 10
         return 20 if c is not None and time.monotonic() - c.data_at < 2 else 100
 
+    @property
+    def _starve_seconds(self) -> float:
+        """How long there may be no ticket. A purchase that fails now is repeated; where a limit is reached, none is."""
+        return STARVE_SECONDS if getattr(self.tunnel.source, "spent_up", True) else self.give_up
+
     def _watch(self, c: Circuit, now: float) -> None:
-        if c.starved and now - c.starved_at > STARVE_SECONDS:
+        if c.starved and now - c.starved_at > self._starve_seconds:
             raise Lost(c.starved)
         if c.error is not None:
             return self._dead(c, str(c.error), c.error.hop, now)

@@ -130,7 +130,7 @@ class Up:
         self.purse.stock_up()
         self._say("building")
         self.relays = Relays(s)
-        self.relays.refresh()
+        self.relays.begin()
         padding = Padding(PADDINGS[s.padding], s.pad_rate)
         tunnel = self.tunnel = Tunnel(self.purse, s.listen_port, self.machine.mark, padding, s.priority)
         steering = self.steering = Steering(

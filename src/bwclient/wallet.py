@@ -20,6 +20,7 @@ from eth_account.messages import encode_defunct
 from bwclient import oprf
 from bwclient.chain import Chain, ChainError
 from bwclient.desk import Desk, Refused, WalletError
+from bwclient.files import read_json, write_json
 from bwclient.tickets import Store, Ticket, chain
 
 UNIT_WEI = 10**18 // 16_384
@@ -58,14 +59,27 @@ class Wallet:
         self.store = Store(folder)
         self._url = gateway_url.rstrip("/")
         self._desk = Desk(self._url)
-        self.info = self._get("/v1/info")
-        if gateway_key is not None and self.info["gateway_key"] != gateway_key.hex():
-            raise WalletError(f"gateway {self._url} has key {self.info['gateway_key']}, expected {gateway_key.hex()}")
+        self.info = self._know(folder / "gateway.json", gateway_key)
         self.gateway: str = self.info["account"]
         self._settlement: str = self.info["contracts"]["settlement"]
         self.recover()
 
     # --- the gateway ---
+
+    def _know(self, file: Path, key: bytes | None) -> dict[str, Any]:
+        """The gateway's account and contracts; as it told them last when it can't be reached. Raises WalletError."""
+        before = read_json(file)
+        try:
+            info: dict[str, Any] = self._get("/v1/info")
+        except WalletError:
+            if key is None or before.get("gateway_key") != key.hex():
+                raise
+            return before
+        if key is not None and info["gateway_key"] != key.hex():
+            raise WalletError(f"gateway {self._url} has key {info['gateway_key']}, expected {key.hex()}")
+        if info != before:
+            write_json(file, info)
+        return info
 
     def _get(self, path: str) -> Any:
         """A read; asked again while the gateway says that it can't just now (503)."""

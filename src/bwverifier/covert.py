@@ -7,11 +7,8 @@ server through the exit, a loop, and is judged by what comes back: the right byt
 
 from __future__ import annotations
 
-import http.client
+import hashlib
 import os
-import socket
-import struct
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,14 +22,14 @@ from bwclient.steer import Chooser, Lost, Steering
 from bwclient.tunnel import Tunnel
 from bwrouter.wire.descriptor import Descriptor
 
-from .habits import Page, header
+from .browser import OBJECT_SECONDS, Browser, Visit
+from .habits import Page
 from .web import Web
 
 PATH_TRIES = 3  # circuits through the relay before it counts as out of reach
 GIVE_UP_SECONDS = 20.0
 LINGER_SECONDS = 3.0
-OBJECT_SECONDS = 10.0  # for an object, beside its bytes at LEAST_KBPS
-LEAST_KBPS = 256
+LEAST_KBPS = 256  # an object may take OBJECT_SECONDS and its bytes at this rate
 FORGIVEN = 10  # a share 1/FORGIVEN that does not arrive is the internet's
 
 
@@ -118,65 +115,6 @@ class Through(Chooser):
         self.relays.hurry()
 
 
-class Fetcher(threading.Thread):
-    """Fetches pages over SOCKS5, one object after the other, as a browser behind `bw proxy` would."""
-
-    def __init__(self, socks: int, url: str, web: Web, pages: Sequence[Page], d: Delivery) -> None:
-        super().__init__(name="fetch", daemon=True)
-        self.socks, self.web, self.pages, self.d = socks, web, pages, d
-        host, _, port = url.removeprefix("http://").rpartition(":")
-        self.host, self.port = host, int(port)
-        self.ended = False
-
-    def run(self) -> None:
-        for page in self.pages:
-            if not self.ended:
-                if page.sizes:
-                    self._page(page)
-                time.sleep(page.pause)
-
-    def _connect(self) -> http.client.HTTPConnection:
-        c = http.client.HTTPConnection(self.host, self.port, timeout=OBJECT_SECONDS)
-        s = socket.create_connection(("127.0.0.1", self.socks), OBJECT_SECONDS)
-        s.sendall(b"\5\1\0")
-        s.recv(2)
-        s.sendall(b"\5\1\0\1" + socket.inet_aton(self.host) + struct.pack(">H", self.port))
-        if len(answer := s.recv(10)) < 2 or answer[1]:
-            s.close()
-            raise OSError("the connection was refused")
-        c.sock = s
-        return c
-
-    def _page(self, page: Page) -> None:
-        left = list(page.sizes)
-        try:
-            c = self._connect()
-            try:
-                while left and not self.ended:
-                    self._object(c, left[0])
-                    left.pop(0)
-            finally:
-                c.close()
-        except (OSError, http.client.HTTPException) as e:
-            self.d.why = f"{type(e).__name__}: {e}"
-
-    def _object(self, c: http.client.HTTPConnection, size: int) -> None:
-        path = self.web.page(size)
-        began = time.monotonic()
-        c.request("GET", path, headers=header())
-        body = c.getresponse().read()
-        seconds = time.monotonic() - began
-        if self.ended:
-            return  # it came another way
-        if body != self.web.content(path[1:]):
-            self.d.wrong += size
-        elif seconds > OBJECT_SECONDS + size * 8 / LEAST_KBPS / 1000:
-            self.d.late += size
-        else:
-            self.d.right += size
-            self.d.kbps = max(self.d.kbps, int(size * 8 / max(seconds, 1e-3) / 1000))
-
-
 class Covert:
     """The machine of covert audits: make it before any thread is started (it forks), use it for any number."""
 
@@ -185,6 +123,7 @@ class Covert:
         self.port = int(socks.getsockname()[1])
         self.cell = Cell(settings, socks, None)
         socks.close()
+        self.browser = Browser(self.port)
         self.web = web
         self.tunnel: Tunnel | None = None
 
@@ -196,6 +135,7 @@ class Covert:
         assert self.web is not None
         d = Delivery(target.relay)
         through = Through(relays, target)
+        self.browser.rest()
         if self.tunnel is None:
             self.tunnel = Tunnel(source)
         tunnel = self.tunnel
@@ -215,37 +155,58 @@ class Covert:
             d.path = [h.descriptor.relay.hex() for h in c.hops]
             self.cell.carry(tunnel.mtu, tunnel.inner_v4, tunnel.inner_v6)
             tunnel.attach(os.dup(self.cell.tun))
-            fetcher = Fetcher(self.port, url, self.web, pages, d)
-            held = self._carry(tunnel, steering, fetcher, linger, lambda: stopped() or tunnel.circuit is not c)
+            self._open(url, pages)
+            held = self._carry(tunnel, steering, linger, lambda: stopped() or tunnel.circuit is not c)
             d.known = (held or through.blamed > 0) and not stopped()
-            d.why = d.why if held else "the circuit broke"
+            d.why = self.browser.why if held else "the circuit broke"
             rtt = c.health.rtt
             d.rtt_ms = int(rtt[-1].smooth * 1000) if rtt else 0
         except (Lost, NoPath, OSError, RuntimeError) as e:
             d.why = str(e)
         finally:
             self._end(tunnel)
+        self._judge(d)
         d.blamed, d.seconds = through.blamed, time.monotonic() - began
         if through.stop and not d.path:
             d.known, d.wanted = True, sum(sum(page.sizes) for page in pages)
         d.known = d.known and (through.stop or target.relay.hex() in d.path[1:])
         return d
 
-    def _carry(
-        self, tunnel: Tunnel, steering: Steering, fetcher: Fetcher, linger: float, over: Callable[[], bool]
-    ) -> bool:
+    def _open(self, url: str, pages: Sequence[Page]) -> None:
+        """Have the browser visit pages of our own web server."""
+        assert self.web is not None
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        visits = [Visit(tuple(self.web.page(size) for size in page.sizes), page.pause) for page in pages]
+        self.browser.open(host, int(port), visits)
+
+    def _carry(self, tunnel: Tunnel, steering: Steering, linger: float, over: Callable[[], bool]) -> bool:
         """Until all is fetched; False when it was `over` before: what another circuit brings is not the relay's."""
-        fetcher.start()
         held = True
         until = 0.0
         while not until or time.monotonic() < until:
-            tunnel.step(min(20, steering.timeout_ms))
+            left = int((until - time.monotonic()) * 1000) if until else 20
+            tunnel.step(max(1, min(left, steering.timeout_ms)))
             steering.turn()
             if not until and over():
-                held, fetcher.ended, until = False, True, time.monotonic() + linger
-            elif not until and not fetcher.is_alive():
-                fetcher.ended, until = True, time.monotonic() + linger
+                self.browser.stop()
+                held, until = False, time.monotonic() + linger
+            elif not until and self.browser.poll():
+                until = time.monotonic() + linger
         return held
+
+    def _judge(self, d: Delivery) -> None:
+        """What the browser got, once the session is over: to compare it meanwhile would hold up the tunnel."""
+        assert self.web is not None
+        for got in self.browser.got:
+            body = self.web.content(got.path[1:])
+            if body is None or hashlib.sha256(body).hexdigest() != got.digest:
+                d.wrong += got.size
+            elif got.seconds > OBJECT_SECONDS + got.size * 8 / LEAST_KBPS / 1000:
+                d.late += got.size
+            else:
+                d.right += got.size
+                d.kbps = max(d.kbps, int(got.size * 8 / max(got.seconds, 1e-3) / 1000))
+        self.web.forget()
 
     def _end(self, tunnel: Tunnel) -> None:
         """Settle as a client does that is shut down, and forget who we were."""
@@ -257,11 +218,10 @@ class Covert:
             tunnel.step(20)
         tunnel.move()
         tunnel.hold(False)
-        if self.web is not None:
-            self.web.forget()
 
     def close(self) -> None:
-        """End the namespace."""
+        """End the namespace and the browser."""
+        self.browser.close()
         if self.tunnel is not None:
             self.tunnel.close(patience=0.5)
         self.cell.close()

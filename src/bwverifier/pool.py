@@ -68,5 +68,3 @@ def post(session: requests.Session, url: str, body: dict[str, Any]) -> None:
     answer = session.post(url, json=body, timeout=30)
     if answer.status_code != 200:
         raise requests.RequestException(f"{answer.status_code}: {answer.text[:300]}")
-
-

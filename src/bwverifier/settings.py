@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bwclient.settings import Gateway, SettingsError
+from bwclient import settings_file
+from bwclient.settings import Gateway
 from bwclient.settings import Settings as ClientSettings
 from bwrouter.wire import sizes as S
 
@@ -71,22 +71,5 @@ class Settings(BaseModel):
 
 def load(path: str) -> Settings:
     """Settings from a JSON file. Raises SettingsError, one line for each wrong setting."""
-    try:
-        given = json.loads(Path(path).read_text())
-    except OSError as e:
-        raise SettingsError(f"config file {path} cannot be read: {e.strerror}; docs/operations.md has one") from e
-    except ValueError as e:
-        raise SettingsError(f"config file {path} is not JSON: {e}") from e
-    try:
-        found = Settings.model_validate(given)
-    except ValidationError as e:
-        raise SettingsError("\n".join(_sentence(item) for item in e.errors())) from e
-    base = Path(path).absolute().parent
     paths = ("wallet_key_file", "buyer_key_file", "state_dir", "passphrase_file")
-    return found.model_copy(update={n: str(base / v) for n in paths if (v := getattr(found, n))})
-
-
-def _sentence(item: Any) -> str:
-    name = ".".join(str(x) for x in item["loc"]) or "(file)"
-    shown = "" if isinstance(item.get("input"), dict) else f" {item.get('input')!r}"
-    return f"setting {name}:{shown} is not allowed: {item['msg']}"
+    return settings_file.load(Settings, path, paths, "make one (docs/operations.md), or name one with --config")

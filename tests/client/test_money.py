@@ -16,6 +16,8 @@ import pytest
 from eth_account import Account
 
 from bwclient import purse
+from bwclient.directory import DirectoryError
+from bwclient.relays import Relays
 from bwclient.settings import load
 from tests.gateway.rig import ROOT, Relay, Rig, opening
 
@@ -137,6 +139,49 @@ def test_what_ended_circuits_did_not_use_comes_back_while_the_tunnel_runs(
         assert held.id in {t.id for t in mine.wallet.store.handed_out(1)}, "a later run asks for it"
     finally:
         mine.close()
+
+
+def test_what_is_at_hand_is_enough_to_start_while_the_gateway_is_gone(buyer: Buyer) -> None:
+    """A tunnel that is started again while its gateway restarts must not wait for it: it has tickets and relays."""
+    buyer.write(stock_units=4096)
+    first = purse.Purse(load(str(buyer.file)))
+    with pytest.raises(purse.PurseError):
+        first.take(1)
+    first.stock_up()
+    taken = first.take(1)
+    first.close()
+    held = first.status()["stock_units"]
+    away = load(str(buyer.file), {"gateway": buyer.settings["gateway"] | {"url": "http://127.0.0.1:9"}})
+    again = purse.Purse(away)
+    try:
+        again.stock_up()
+        assert again.status()["stock_units"] == held and again.take(1).id != taken.id
+        assert not again.spent_up, "that the gateway is gone is no limit"
+    finally:
+        again.close()
+    other = away.model_copy(update={"gateway": away.gateway.model_copy(update={"key": "11" * 32})})
+    with pytest.raises(purse.PurseError, match="127.0.0.1:9"):
+        purse.Purse(other)  # what was told by another gateway says nothing of this one
+
+
+def test_the_first_start_without_a_gateway_says_so(buyer: Buyer) -> None:
+    with pytest.raises(purse.PurseError, match="127.0.0.1:9"):
+        purse.Purse(load(str(buyer.file), {"gateway": buyer.settings["gateway"] | {"url": "http://127.0.0.1:9"}}))
+
+
+def test_a_directory_of_an_earlier_run_serves_while_the_gateway_is_gone(rig: Rig, buyer: Buyer) -> None:
+    relay = Relay(rig).register()
+    signed = relay.descriptor()
+    assert relay.post("/v1/descriptors", {"descriptor": signed.hex()})
+    known = Relays(load(str(buyer.file)))
+    rig.until(lambda: known.refresh() or known.listed, 20, "the relay in the directory")
+    away = Relays(load(str(buyer.file), {"gateway": buyer.settings["gateway"] | {"url": "http://127.0.0.1:9"}}))
+    away.begin()
+    assert [d.relay for d in away.listed] == [d.relay for d in known.listed] and "127.0.0.1:9" in away.error
+    nothing = Relays(load(str(buyer.file), {"state_dir": "elsewhere"} | {
+        "gateway": buyer.settings["gateway"] | {"url": "http://127.0.0.1:9"}}))  # fmt: skip
+    with pytest.raises(DirectoryError, match="127.0.0.1:9"):
+        nothing.begin()
 
 
 def test_completion_knows_commands_and_options(buyer: Buyer) -> None:

@@ -20,7 +20,7 @@ from bwverifier.duty import BOND, Duty
 from bwverifier.journal import Journal
 from tests.lab import chain, net, proc
 from tests.lab.net import Line, inside
-from tests.lab.pool import GATEWAY_PORT, REGION, RPC_PORT, Pool, Refused, fresh_folder, write_json
+from tests.lab.pool import Pool, Refused, fresh_folder, write_json
 from tests.lab.proc import RUN, Process
 from tests.lab.run import only_one
 
@@ -34,6 +34,14 @@ VERIFIER_NODE = {"ver": 61}
 ETHER = chain.ETHER
 
 
+def verifier_settings(**more: Any) -> dict[str, Any]:
+    """Of a verifier in a lab, whose epochs are short."""
+    return {
+        "diversity": "relaxed", "burst_ms": 300, "long_ms": 1000, "tries": 2, "habit": "short", "covert_an_epoch": 0,
+        "spread_pct": 5, "max_impact_pct": 100, **more,
+    }  # fmt: skip
+
+
 class AuditedPool(Pool):
     """`claims`: by router's name, what it claims and believes of its line, kbit/s."""
 
@@ -42,17 +50,11 @@ class AuditedPool(Pool):
         self.claims = claims
         self.verifiers: list[tuple[Path, Duty, Process | None]] = []
 
-    def start_gateway(self) -> Process:
-        settings = {
-            "host": self.gateway.v4, "port": GATEWAY_PORT, "state_dir": str(RUN / "gateway"), "regions": [REGION],
-            "epoch_seconds": 10, "challenge_seconds": 5, "chain": {"host": self.gateway.v4, "port": RPC_PORT},
-            "deploy": WINDOWS, "directory": {"check_seconds": 2}, "limits": {"address_per_s": 0, "identity_per_s": 0},
+    def gateway_settings(self) -> dict[str, Any]:
+        return super().gateway_settings() | {
+            "epoch_seconds": 10, "challenge_seconds": 5, "deploy": WINDOWS, "directory": {"check_seconds": 2},
+            "limits": {"address_per_s": 0, "identity_per_s": 0},
         }  # fmt: skip
-        config = write_json(RUN / "gateway.json", settings)
-        process = self.python("gateway", self.gateway, "bwgateway", "serve", "--config", str(config))
-        process.last = True
-        self.wait("gateway", self.gateway_answers, by=process)
-        return process
 
     def make_routers(self) -> None:
         super().make_routers()
@@ -98,12 +100,8 @@ class AuditedPool(Pool):
             (folder / "buyer.key").write_text(buyer.hex() + "\n")
             port = 8090 + i
             cover = {"covert_url": f"http://{node.v4}:{port}", "covert_listen": f"0.0.0.0:{port}"} if i < covert else {}
-            config = {
-                "gateway": {"url": self.url, "key": self.info["gateway_key"]}, "rpc_url": self.chain.url,
-                "diversity": "relaxed", "burst_ms": 300, "long_ms": 1000, "tries": 2, "habit": "short",
-                "covert_an_epoch": 0, "spread_pct": 5, "poll_seconds": 0.5, "stock_units": 30_000,
-                "max_impact_pct": 100, **cover, **settings,
-            }  # fmt: skip
+            served = {"gateway": {"url": self.url, "key": self.info["gateway_key"]}, "rpc_url": self.chain.url}
+            config = {**verifier_settings(**served), "poll_seconds": 0.5, "stock_units": 30_000, **cover, **settings}
             write_json(folder / "verifier.json", config)
             self.verifiers.append((folder, self._duty(own, proof, folder), None))
         with ThreadPoolExecutor(count) as threads:

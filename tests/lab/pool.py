@@ -219,13 +219,16 @@ class Pool:
 
     # -- gateway, chain, money ---------------------------------------------------------------------------------
 
-    def start_gateway(self) -> Process:
-        settings = {
+    def gateway_settings(self) -> dict[str, Any]:
+        """What the gateway's settings file has."""
+        return {
             "host": self.gateway.v4, "port": GATEWAY_PORT, "state_dir": str(RUN / "gateway"), "regions": [REGION],
             "epoch_seconds": EPOCH_SECONDS, "challenge_seconds": CHALLENGE_SECONDS,
             "chain": {"host": self.gateway.v4, "port": RPC_PORT}, "log_level": log_level(),
         }  # fmt: skip
-        config = write_json(RUN / "gateway.json", settings)
+
+    def start_gateway(self) -> Process:
+        config = write_json(RUN / "gateway.json", self.gateway_settings())
         process = self.python("gateway", self.gateway, "bwgateway", "serve", "--config", str(config))
         process.last = True
         self.wait("gateway", self.gateway_answers, by=process)
