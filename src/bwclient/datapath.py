@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bwrouter.platform import arena, consts, ffi, mmsg, net
 from bwrouter.platform.sodium import STREAM_XOR
 from bwrouter.relay.exit import CONSTANT, NONE, pad
+from bwrouter.relay.gather import Gather
 from bwrouter.wire import cell
 from bwrouter.wire import sizes as S
 
@@ -18,6 +19,8 @@ from .circuit import Circuit, SlotView
 
 _BATCH = 64
 _SLOTS = 256
+_REPEATED = 64  # packets that may be sent again after a circuit's death
+_REPEAT_SECONDS = 1.5  # unless they are older
 _SO_MARK = 36
 
 
@@ -40,6 +43,7 @@ class DataPath:
         self.padding = padding
         self._kept: deque[bytes] = deque(maxlen=64)
         self._pad_at = 0.0
+        self._sent: deque[tuple[float, bytes]] = deque(maxlen=_REPEATED)  # inner packets that went lately, and when
         self._mark = mark
         self.fd = net.udp_socket(port)
         self._set_up()
@@ -55,6 +59,7 @@ class DataPath:
         self.tun = -1
         self.mtu = S.INNER_MTU
         self.poller = net.Poller([self.fd, -1])
+        self._gather = Gather()
         self.circuit: Circuit | None = None  # the one that carries data
         self._circuits: dict[tuple[int, int], Circuit] = {}  # by the circuit id under which the first hop speaks to us
         self.stats: dict[str, int] = dict.fromkeys(
@@ -78,6 +83,7 @@ class DataPath:
         self._set_up()
         self.rx.gro = None
         self.rx.offload(True)
+        self._sent.clear()
         self.obf_key = os.urandom(32)
         ffi.poke(self._obf, self.obf_key)
 
@@ -132,27 +138,47 @@ class DataPath:
         ffi.poke(self._tx[i].address + 24, payload)
         self._seal(c, i, target, len(payload), command)
 
-    def _from_tun(self) -> None:
+    def _from_tun(self) -> int:
+        """Packets from the TUN to the exit; how many."""
         c = self.circuit
         if c is None or not c.resumed or self.held:
-            return
-        c.data_at = time.monotonic()
+            return 0
+        now = c.data_at = time.monotonic()
         last = len(c.hops) - 1
         mode = self.padding.mode
-        for _ in range(_BATCH):
+        for taken in range(_BATCH):
             i = self._slot()
             a = self._tx[i].address + 24
             size = net.READ(self.tun, a, self.mtu)
             if size <= 0:
                 self._next = i
-                return
+                return taken
             if mode == CONSTANT:
                 self._next = i
                 self._kept.append(ffi.peek(a, size))
                 continue
-            self.stats["packets_up"] += 1
-            self.stats["inner_bytes_up"] += size
-            self._seal(c, i, last, pad(mode, a, size, self.mtu), S.DATA)
+            self._sent.append((now, ffi.peek(a, size)))
+            self._data(c, i, last, size)
+        return _BATCH
+
+    def _data(self, c: Circuit, i: int, last: int, size: int) -> None:
+        """The inner packet of `size` bytes in sending slot `i` to the exit, hop `last`."""
+        self.stats["packets_up"] += 1
+        self.stats["inner_bytes_up"] += size
+        self._seal(c, i, last, pad(self.padding.mode, self._tx[i].address + 24, size, self.mtu), S.DATA)
+
+    def repeat(self, since: float) -> None:
+        """Send the inner packets that went at `since` (monotonic) or later once more: they are lost with the circuit
+        that died, and a TCP that has to find out for itself waits 0.2 s, then 0.4, then 0.8. Who got one twice does
+        not mind, as on any network (RFC 791)."""
+        c, now = self.circuit, time.monotonic()
+        if c is not None and c.resumed:
+            for at, packet in self._sent:
+                if at >= max(since, now - _REPEAT_SECONDS):
+                    i = self._slot()
+                    ffi.poke(self._tx[i].address + 24, packet)
+                    self._data(c, i, len(c.hops) - 1, len(packet))
+        self._sent.clear()
 
     def _constant(self, now: float) -> None:
         """One full cell whenever one is due, with a packet in it or none."""
@@ -174,15 +200,18 @@ class DataPath:
 
     # -- receiving --------------------------------------------------------------------
 
-    def _receive(self) -> None:
-        rx, slots, packet = self.rx, self._rx, self._packet
+    def _receive(self) -> int:
+        """One batch from the socket; how many datagrams."""
+        rx, slots, packet, taken = self.rx, self._rx, self._packet, 0
         for m in range(rx.receive(64)):
             count = rx.cells(m)
             size, end = rx.size, m * rx.per + count - 1
             for i in range(m * rx.per, end):
                 packet(slots[i], size)
             packet(slots[end], rx.last)
+            taken += count
         rx.done()
+        return taken
 
     def _packet(self, v: SlotView, n: int) -> None:
         """A datagram of `n` bytes in a slot. Every cell of a download goes through here."""
