@@ -22,6 +22,7 @@ RATES_MBPS = (10, 40, 300)
 RTTS_MS = tuple(int(x) for x in os.environ.get("RTTS", "20 80").split())
 CROSSINGS = 8  # of home lines in one round trip over two homes and an exit
 HEADERS = (1368 - 52) / (1368 + 75 + 28 + 14)  # TCP payload of a full inner packet over what its cell takes on a link
+EXIT_TUN = "bwexit0"
 ALONE = ("client", "entry", "middle", "exit", "curl")  # each has one thread that moves packets
 PLAIN_SECONDS, TUNNEL_SECONDS = 5.0, 8.0
 
@@ -94,7 +95,14 @@ def dropped(s: Stage) -> dict[str, int]:
         relay = router.status().get("relay") or {}
         found |= {f"hop {place + 1} {reason}": n for reason, n in relay.get("drops", {}).items()}
         found[f"hop {place + 1} socket"] = socket_full(router.node.ns)
+    found["exit TUN"] = tun_full(router.node.ns, EXIT_TUN)
     return found
+
+
+def tun_full(ns: str, name: str) -> int:
+    """Packets that found no room in a TUN's queue."""
+    (link,) = json.loads(run_in(ns, ["ip", "-j", "-s", "link", "show", "dev", name]))
+    return int(link["stats64"]["tx"]["dropped"])
 
 
 def socket_full(ns: str) -> int:
