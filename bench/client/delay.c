@@ -3,10 +3,8 @@
  *   delay IFACE-A IFACE-B MILLISECONDS
  *
  * It stands where a kernel's netem would, for kernels without it. A line "N\n" on stdin sets another delay (milliseconds,
- * decimals allowed). Two AF_PACKET sockets; the frames wait in a ring for each direction. Frames come and go in ticks of
- * half a millisecond (of a fifth of the delay, if that is less), as an access line's do in its slots; each is a tick early
- * or late at most, and on the average neither. Woken by every frame this process took half of a machine. What the sending
- * interface does not take (its queue is full) is dropped, as on a cable.
+ * decimals allowed). Two AF_PACKET sockets; the frames wait in a ring for each direction; the timer is epoll's, so a
+ * frame is up to 0.1 ms late. What the sending interface does not take (its queue is full) is dropped, as on a cable.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FRAMES = 16384, FRAME = 1600, BATCH = 64, TICK_NS = 500000 };
+enum { FRAMES = 16384, FRAME = 1600, BATCH = 64 };
 
 struct line {
 	int in, out;
@@ -56,8 +54,7 @@ static int packet_socket(const char *name)
 	return fd;
 }
 
-/* Frames that wait; how many. */
-static int take(struct line *l, uint64_t due)
+static void take(struct line *l, uint64_t delay)
 {
 	struct mmsghdr batch[BATCH] = {0};
 	struct iovec part[BATCH];
@@ -67,7 +64,7 @@ static int take(struct line *l, uint64_t due)
 		static uint8_t rest[FRAME];
 		while (recv(l->in, rest, FRAME, 0) > 0)
 			;
-		return 0;
+		return;
 	}
 	for (unsigned i = 0; i < count; i++) {
 		part[i] = (struct iovec){l->frame[(l->head + i) % FRAMES], FRAME};
@@ -75,12 +72,12 @@ static int take(struct line *l, uint64_t due)
 		batch[i].msg_hdr.msg_iovlen = 1;
 	}
 	int got = recvmmsg(l->in, batch, count, MSG_DONTWAIT, NULL);
+	uint64_t due = now_ns() + delay;
 	for (int i = 0; i < got; i++) {
 		l->size[l->head] = (uint16_t)batch[i].msg_len;
 		l->due[l->head] = due;
 		l->head = (l->head + 1) % FRAMES;
 	}
-	return got;
 }
 
 static void give(struct line *l, uint64_t now)
@@ -107,7 +104,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	static struct line lines[2];
-	uint64_t delay = (uint64_t)(atof(argv[3]) * 1e6), next = 0;
+	uint64_t delay = (uint64_t)(atof(argv[3]) * 1e6);
 	int a = packet_socket(argv[1]), b = packet_socket(argv[2]), poll = epoll_create1(0);
 	lines[0].in = lines[1].out = a;
 	lines[1].in = lines[0].out = b;
@@ -140,18 +137,9 @@ int main(int argc, char **argv)
 				text[got] = 0;
 				delay = (uint64_t)(atof(text) * 1e6);
 			}
-		uint64_t tick = delay / 5 < TICK_NS ? delay / 5 : TICK_NS;
-		now = now_ns();
-		if (now < next) {
-			struct timespec left = {.tv_sec = 0, .tv_nsec = (long)(next - now)};
-			clock_nanosleep(CLOCK_MONOTONIC, 0, &left, NULL);
-			now = now_ns();
-		}
-		next = now + tick;
 		for (int i = 0; i < 2; i++) {
-			while (take(&lines[i], now + delay - tick / 2) == BATCH)
-				;
-			give(&lines[i], now + tick / 2);
+			take(&lines[i], delay);
+			give(&lines[i], now_ns());
 		}
 	}
 }

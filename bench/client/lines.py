@@ -29,18 +29,6 @@ def whole_checksums(ns: str, ifname: str) -> None:
             card.close()
 
 
-def join_received(ns: str) -> None:
-    """A host's card joins what it receives (GRO), as the drivers of network cards do and veth does not."""
-    with inside(ns):
-        card = IoctlEthtool("wan0")
-        try:
-            features = card.get_features()
-            features.set_value("rx-gro", True)
-            card.set_features(features)
-        finally:
-            card.close()
-
-
 class Lines:
     """A delay process in place of each modem's bridge, and the rate of its bucket."""
 
@@ -48,8 +36,6 @@ class Lines:
         self.s = s
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         modems = s.lab.modems
-        for node in s.lab.nodes.values():
-            join_received(node.ns)
         for home in s.lab.homes:
             whole_checksums(home.ns, "wan0")
             whole_checksums(s.lab.inet, home.link)
