@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from bwrouter.platform import arena, consts, ffi, mmsg, net
 from bwrouter.platform.sodium import STREAM_XOR
 from bwrouter.relay.exit import CONSTANT, NONE, pad
-from bwrouter.relay.gather import Gather
 from bwrouter.wire import cell
 from bwrouter.wire import sizes as S
 
@@ -59,7 +58,6 @@ class DataPath:
         self.tun = -1
         self.mtu = S.INNER_MTU
         self.poller = net.Poller([self.fd, -1])
-        self._gather = Gather()
         self.circuit: Circuit | None = None  # the one that carries data
         self._circuits: dict[tuple[int, int], Circuit] = {}  # by the circuit id under which the first hop speaks to us
         self.stats: dict[str, int] = dict.fromkeys(
@@ -138,28 +136,27 @@ class DataPath:
         ffi.poke(self._tx[i].address + 24, payload)
         self._seal(c, i, target, len(payload), command)
 
-    def _from_tun(self) -> int:
-        """Packets from the TUN to the exit; how many."""
+    def _from_tun(self) -> None:
+        """Packets from the TUN to the exit."""
         c = self.circuit
         if c is None or not c.resumed or self.held:
-            return 0
+            return
         now = c.data_at = time.monotonic()
         last = len(c.hops) - 1
         mode = self.padding.mode
-        for taken in range(_BATCH):
+        for _ in range(_BATCH):
             i = self._slot()
             a = self._tx[i].address + 24
             size = net.READ(self.tun, a, self.mtu)
             if size <= 0:
                 self._next = i
-                return taken
+                return
             if mode == CONSTANT:
                 self._next = i
                 self._kept.append(ffi.peek(a, size))
                 continue
             self._sent.append((now, ffi.peek(a, size)))
             self._data(c, i, last, size)
-        return _BATCH
 
     def _data(self, c: Circuit, i: int, last: int, size: int) -> None:
         """The inner packet of `size` bytes in sending slot `i` to the exit, hop `last`."""
@@ -200,18 +197,16 @@ class DataPath:
 
     # -- receiving --------------------------------------------------------------------
 
-    def _receive(self) -> int:
-        """One batch from the socket; how many datagrams."""
-        rx, slots, packet, taken = self.rx, self._rx, self._packet, 0
+    def _receive(self) -> None:
+        """One batch from the socket."""
+        rx, slots, packet = self.rx, self._rx, self._packet
         for m in range(rx.receive(64)):
             count = rx.cells(m)
             size, end = rx.size, m * rx.per + count - 1
             for i in range(m * rx.per, end):
                 packet(slots[i], size)
             packet(slots[end], rx.last)
-            taken += count
         rx.done()
-        return taken
 
     def _packet(self, v: SlotView, n: int) -> None:
         """A datagram of `n` bytes in a slot. Every cell of a download goes through here."""

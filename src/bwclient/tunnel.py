@@ -216,12 +216,11 @@ class Tunnel(DataPath):
     def step(self, timeout_ms: int = 100) -> None:
         """One turn: wait, receive, send, pay."""
         constant = self.padding.mode == CONSTANT
-        if self.poller.wait(min(timeout_ms, 5) if constant else timeout_ms):
-            self._gather.wait()
-            taken = self._receive() if self.poller.ready(0) else 0
-            if self.tun >= 0 and self.poller.ready(1):
-                taken += self._from_tun()
-            self._gather.took(taken)
+        n = self.poller.wait(min(timeout_ms, 5) if constant else timeout_ms)
+        if n and self.poller.ready(0):
+            self._receive()
+        if n and self.tun >= 0 and self.poller.ready(1):
+            self._from_tun()
         now = time.monotonic()
         if now - self._paid_at > 0.01:
             self._paid_at = now

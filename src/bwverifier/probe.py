@@ -78,11 +78,10 @@ class Probe(Tunnel):
         self.stopped: Callable[[], bool] = lambda: False
         """Asked again and again while a measurement lasts."""
 
-    def _receive(self) -> int:
+    def _receive(self) -> None:
         """While a burst runs, note only what came when: opening it takes longer than a fast line takes to send it.
 
         What another address sends does not count, whoever made it: a fast line elsewhere could answer for a slow one.
-        Returns 0, so that no datagram waits for others before its time is taken.
         """
         kept, rx = self._kept_raw, self.rx
         messages = rx.receive(64)
@@ -100,7 +99,6 @@ class Probe(Tunnel):
                 else:
                     kept.append((now, ffi.peek(v.address, n)))
         rx.done()
-        return 0
 
     def _open_kept(self) -> None:
         """Open what has been kept."""

@@ -11,7 +11,6 @@ from . import circuit as C
 from .control import Control
 from .credit import Ledger
 from .exit import Exit
-from .gather import Gather
 from .loop import Loop
 from .pacing import OUR_HEADERS, Pacer
 from .prove import Prover
@@ -60,7 +59,6 @@ class Relay:
         self._cells = 0
         self.resting = False  # nothing came or went for a second: the agent looks rarely, and is told when that ends
         self.collector = memory.Collector()
-        self.gather = Gather()
 
     # -- messages of the agent ---------------------------------------------------
 
@@ -344,17 +342,14 @@ class Relay:
         loop = self.loop
         wait = REST_MS if self.resting else 100
         if loop is not None:
-            taken = 0
-            if n and (poller.ready(1) or poller.ready(2)):
-                self.gather.wait()
             self.pacer.refill()
             loop.flush()  # what waited goes first
             if n and poller.ready(1):
-                taken = loop.receive()
+                loop.receive()
                 loop.flush()
             if self.exit is not None:
                 if n and poller.ready(2):
-                    taken += loop.from_tun()
+                    loop.from_tun()
                 if self.constant:
                     loop.constant()
                     wait = 5
@@ -362,8 +357,6 @@ class Relay:
             if self.prover.now is not None:  # last: what customers leave
                 wait = min(wait, self.prover.fill())
                 loop.flush()
-            if n:
-                self.gather.took(taken)
             if loop.queue.count:
                 wait = min(wait, self.pacer.wait_ms())
             if self.resting:
