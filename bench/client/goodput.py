@@ -16,26 +16,32 @@ from tests.lab.net import inside, run_in
 from tests.lab.proc import TICKS
 
 from .lines import Lines
+from .spent import Spent, bound_mbit
 
 RATES_MBPS = (10, 40, 300)
 RTTS_MS = tuple(int(x) for x in os.environ.get("RTTS", "20 80").split())
 CROSSINGS = 8  # of home lines in one round trip over two homes and an exit
 HEADERS = (1368 - 52) / (1368 + 75 + 28 + 14)  # TCP payload of a full inner packet over what its cell takes on a link
+EXIT_TUN = "bwexit0"
+ALONE = ("client", "entry", "middle", "exit", "curl")  # each has one thread that moves packets
 PLAIN_SECONDS, TUNNEL_SECONDS = 5.0, 8.0
 
 
-def fetch(ns: str, url: str, seconds: float) -> float:
-    """Mbit/s of the second half of `seconds` of a download, begun again at its end."""
+def fetch(ns: str, url: str, seconds: float, spent: Spent) -> tuple[float, dict[str, float]]:
+    """Mbit/s of the second half of `seconds` of a download, begun again at its end, and what it cost: milliseconds of
+    CPU for each megabyte."""
     with inside(ns):
         child = subprocess.Popen(["curl", "-s", "-o", "/dev/null", f"{url}?[1-99]"])
     io = Path(f"/proc/{child.pid}/io")
     time.sleep(seconds / 2)
     first, at = _received(io), time.monotonic()
+    spent.mark(child.pid)
     time.sleep(seconds / 2)
     last, took = _received(io), time.monotonic() - at
+    spent.mark(child.pid)
     child.kill()
     child.wait()
-    return (last - first) * 8 / took / 1e6
+    return (last - first) * 8 / took / 1e6, spent.per_mb(max(last - first, 1) / 1e6)
 
 
 def first_byte(ns: str, url: str) -> float:
@@ -89,7 +95,14 @@ def dropped(s: Stage) -> dict[str, int]:
         relay = router.status().get("relay") or {}
         found |= {f"hop {place + 1} {reason}": n for reason, n in relay.get("drops", {}).items()}
         found[f"hop {place + 1} socket"] = socket_full(router.node.ns)
+    found["exit TUN"] = tun_full(router.node.ns, EXIT_TUN)
     return found
+
+
+def tun_full(ns: str, name: str) -> int:
+    """Packets that found no room in a TUN's queue."""
+    (link,) = json.loads(run_in(ns, ["ip", "-j", "-s", "link", "show", "dev", name]))
+    return int(link["stats64"]["tx"]["dropped"])
 
 
 def socket_full(ns: str) -> int:
@@ -113,22 +126,23 @@ def goodput(s: Stage, lines: Lines, rates: tuple[int, ...], report: dict[str, An
             lines.rate(mbps)
             client = s.up()
             first = first_byte(s.buyer.ns, url)
-            before, used, idle, began = dropped(s), client.sample().cpu_s, machine_idle(), time.monotonic()
+            before, idle, began = dropped(s), machine_idle(), time.monotonic()
             watched = Rates(s)
-            got = fetch(s.buyer.ns, url, TUNNEL_SECONDS)
+            got, cost = fetch(s.buyer.ns, url, TUNNEL_SECONDS, Spent(s, lines, client, "web"))
             allowed = watched.stop()
-            spent = time.monotonic() - began
-            cpu, idle = (client.sample().cpu_s - used) / spent, (machine_idle() - idle) / spent
+            idle = (machine_idle() - idle) / (time.monotonic() - began)
             time.sleep(1.2)  # the routers' status is a second old at most
             lost = {name: n - before.get(name, 0) for name, n in dropped(s).items() if n > before.get(name, 0)}
             s.bw("down")
             s.forget(client)
             lines.delay(rtt / 2)
-            plain = fetch(s.lab.nodes["sink"].ns, f"http://{home.v4}{s.pool.file.url_path}", PLAIN_SECONDS)
+            plain_url = f"http://{home.v4}{s.pool.file.url_path}"
+            plain, plain_cost = fetch(s.lab.nodes["sink"].ns, plain_url, PLAIN_SECONDS, Spent(s, lines, None, "plain"))
             rows.append(
                 {"mbps": mbps, "rtt_ms": rtt, "plain_mbps": round(plain, 2), "tunnel_mbps": round(got, 2),
                  "share": round(got / (plain * HEADERS), 3), "of_line": round(got / (mbps * HEADERS), 3),
-                 "ttfb_ms": round(first, 1), "client_cpu": round(cpu, 2), "idle_cpus": round(idle, 2), "dropped": lost,
+                 "ttfb_ms": round(first, 1), "cpu_bound_mbit": bound_mbit(cost, ALONE), "cpu_ms_per_mb": cost,
+                 "plain_cpu_ms_per_mb": plain_cost, "idle_cpus": round(idle, 2), "dropped": lost,
                  "least_allowed_kbps": allowed}
             )  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from bwrouter.platform import arena, ffi, mmsg, net, sodium
-from bwrouter.platform.sodium import SHORTHASH, CryptoError
+from bwrouter.platform.sodium import DECRYPT, ENCRYPT, SHORTHASH, CryptoError
 from bwrouter.wire import address, cell, handshake, noise
 from bwrouter.wire import sizes as S
 from bwrouter.wire.descriptor import Descriptor, worker
@@ -18,7 +18,7 @@ from .health import Health
 from .meter import HopMeter, TicketSource
 
 _UNCHARGED = (S.PAY, S.PING, S.PONG, S.DESTROY)
-
+_CHARGED_BACKWARD = (S.DATA, S.PAD, S.PROVE)
 
 _POOL: list[arena.Pool] = []
 _WINDOWS: list[Windows] = []
@@ -84,16 +84,18 @@ class Hop:
 
 @dataclass
 class SlotView:
-    """One packet slot: its address, and its header and bytes as sequences."""
+    """One packet slot: its address, and its header and bytes as sequences; `mac` is the header's last 8 bytes."""
 
     address: int
     d: memoryview
     h: memoryview
     b: memoryview
+    mac: memoryview
 
     @classmethod
     def at(cls, address: int) -> SlotView:
-        return cls(address, ffi.le32(address, 6), ffi.le16(address, 12), ffi.u8(address, mmsg.SLOT))
+        b = ffi.u8(address, mmsg.SLOT)
+        return cls(address, ffi.le32(address, 6), ffi.le16(address, 12), b, b[16:24].cast("Q"))
 
 
 class Circuit:
@@ -129,6 +131,8 @@ class Circuit:
         self.obf = self.block + 544
         self.name = self.block + 576
         self._mac = self.block + 608
+        self._mac_word = ffi.u8(self._mac, 8).cast("Q")
+        self._open: list[tuple[int, Hop, int, int]] = []  # hops that are ready: place, hop, backward key, window
         ffi.poke(self.mac_backward, handshake.backward_mac_key(first.link_key))
         ffi.poke(self.obf, first.descriptor.obf)
         self.sockaddr = net.pack_addr(*first.endpoint)
@@ -233,6 +237,7 @@ class Circuit:
         ffi.poke(hop.k_backward, backward)
         hop.ready = True
         hop.initiator = None
+        self._open.append((i, hop, hop.k_backward, hop.window))
 
     def extend_payload(self, i: int) -> bytes:
         """EXTEND payload for hop i - 1, which is to reach hop i."""
@@ -264,9 +269,13 @@ class Circuit:
         n = 24 + size
         b[n] = command
         cell.set_counter(d, v.h, number, 0)
+        # Nonce and associated data (wire/cell.py) are the same for all layers, and none is written to by the AEAD.
+        d[1] = 0
+        d[4] = cell.FORWARD
+        body, nonce, ad = a + 24, a + 4, a + 8
         hops = self.hops
         for i in range(target, -1, -1):
-            cell.seal_layer(a, n + 1, d, hops[i].k_forward, cell.FORWARD)
+            ENCRYPT(body, 0, body, n - 23, ad, 9, 0, nonce, hops[i].k_forward)
             n += 17
             b[n] = S.RELAY
         cell.dress_forward(a, n, d, self.next_words[0], self.next_words[1], self.obf)
@@ -283,36 +292,42 @@ class Circuit:
 
         (-1, 0, 0) when it is dropped; why is counted.
         """
-        a, d, h = v.address, v.d, v.h
+        a, d, b = v.address, v.d, v.b
         SHORTHASH(self._mac, a, 16, self.mac_backward)
-        if ffi.peek(self._mac, 8) != ffi.peek(a + 16, 8):
+        if self._mac_word[0] != v.mac[0]:
             return self._dropped("link-mac")
-        origin = h[7] >> 13
-        number = d[2]
+        number, high = d[2], d[3]
         whole = n
-        if number >= S.COUNTER_LIMIT or h[6] or h[7] & 0x1FFF:
+        if number >= S.COUNTER_LIMIT or high & 0x1FFF_FFFF:
             return self._dropped("counter")
-        for i, hop in enumerate(self.hops):
-            if not hop.ready or n < 41:
+        d[1] = 0
+        d[4] = cell.BACKWARD
+        body, nonce, ad = a + 24, a + 4, a + 8
+        for i, hop, key, window in self._open:
+            if n < S.PACKET_MIN:
                 return self._dropped("layers")
-            if not cell.open_layer(a, n, d, hop.k_backward, cell.BACKWARD):
+            if DECRYPT(body, 0, 0, body, n - 24, ad, 9, nonce, key):
                 return self._dropped("tag")
-            n -= 17
-            command = v.b[n]
+            n -= S.LAYER
+            command = b[n]
             if command == S.RELAY:
                 continue
-            if hop.origin != origin:
+            if hop.origin != high >> 29:
                 return self._dropped("origin")
-            if not _windows().fresh(hop.window, number):
+            windows = _WINDOWS[0]
+            if number == windows.u32[window]:
+                windows.u32[window] = number + 1
+            elif windows.fresh(window, number):
+                windows.take(window, number)
+            else:
                 return self._dropped("replay")
-            _windows().take(hop.window, number)
             hop.got += 1
             if number > hop.top:
                 hop.top = number
-            for j in range(i + 1):
-                if j < i or command in (S.DATA, S.PAD, S.PROVE):
-                    self.hops[j].meter.used_bytes += whole << self.priority
-                whole -= 17
+            k = self.priority
+            for j in range(i if command not in _CHARGED_BACKWARD else i + 1):
+                self.hops[j].meter.used_bytes += whole << k
+                whole -= S.LAYER
             self.heard = time.monotonic()
             if i == len(self.hops) - 1:
                 self.exit_heard = self.heard

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 SILENCE_LEAST = 0.08  # seconds without a cell, while packets move, after which the hops are asked
 PATIENCE_LEAST = 0.16  # seconds that an asked circuit may stay silent before it counts as dead
 PATIENCE_MOST = 0.8
+PATIENCE_BESIDE = 0.05  # the same at least, once another circuit to the same exit has answered meanwhile
 ASK_AGAIN = 0.06
 ACTIVE_SECONDS = 1.5  # so long after the last inner packet a circuit counts as in use
 LOSS_SPAN = 2.0  # seconds over which loss is counted
@@ -87,11 +88,18 @@ class Health:
         r = self.whole
         return min(PATIENCE_MOST, max(PATIENCE_LEAST, 1.5 * r.smooth + 4 * r.deviation if r.smooth else 0.6))
 
-    def check(self, now: float, heard: float, data_at: float, idle: float) -> tuple[bool, bool]:
+    @property
+    def hurry(self) -> float:
+        """The same while another circuit is heard: what is slow is not the exit, nor this machine."""
+        r = self.whole
+        wait = 1.25 * r.smooth + 2 * r.deviation if r.smooth else PATIENCE_MOST
+        return min(self.patience, max(PATIENCE_BESIDE, wait))
+
+    def check(self, now: float, heard: float, data_at: float, idle: float, beside: float = 0.0) -> tuple[bool, bool]:
         """(whether to ask all hops now, whether the circuit is dead).
 
         `heard`: when a cell of the exit came last; `data_at`: when an inner packet moved last; `idle`: seconds between
-        questions when none moves.
+        questions when none moves; `beside`: when the same exit was last heard over another circuit.
         """
         if self.asked_since and heard > self.asked_since:
             self.asked_since = 0.0
@@ -100,7 +108,7 @@ class Health:
         if active and data_at > heard - 0.05:
             self._doubt = SILENCE_LEAST
         if self.asked_since:
-            dead = now - self.asked_since > self.patience
+            dead = now - self.asked_since > (self.hurry if beside > self.asked_since else self.patience)
             return not dead and now - self._asked_at > ASK_AGAIN, dead
         doubt = max(self._doubt, 1.5 * self.whole.smooth) if active else idle
         suspect = now - heard > doubt

@@ -86,7 +86,8 @@ class Machine:
     def carry(self, mtu: int, v4: str, v6: str) -> int:
         """Make the TUN and send everything into it; its descriptor. Raises NetError, SwitchError, ResolverError."""
         s = self.settings
-        self.tun = net.open_tun(s.tun)
+        self.tun = net.open_tun(s.tun, napi=True)
+        netconf.join_packets(s.tun)
         self.conf = NetConf(s.tun, mtu)
         self.conf.up(v4, v6, s.exclude)
         if s.lan:

@@ -121,12 +121,14 @@ class Steering:
             raise Lost(c.starved)
         if c.error is not None:
             return self._dead(c, str(c.error), c.error.hop, now)
-        ask, dead = c.health.check(now, c.exit_heard, c.data_at, IDLE_SECONDS)
+        s = self.spare
+        ask, dead = c.health.check(now, c.exit_heard, c.data_at, IDLE_SECONDS, s.exit_heard if s is not None else 0.0)
         if ask:
             for i in range(len(c.hops)):
                 self.tunnel.ping(c, i)
-            if self.spare is not None:  # should our own address have changed, its first hop learns of it here
-                self.tunnel.ping(self.spare, 0)
+            if s is not None:  # should our own address have changed, its first hop learns of it here
+                self.tunnel.ping(s, 0)
+                self.tunnel.ping(s, len(s.hops) - 1)
         if dead:
             hop = c.health.blame(now)
             self._dead(c, f"hop {hop + 1} is silent", hop, now)
@@ -191,11 +193,13 @@ class Steering:
         self._tell_endpoints()
 
     def _arrived(self) -> None:
-        if self._mourned is not None:
+        dead, c = self._mourned, self.tunnel.circuit
+        if dead is not None:
             self.gaps_ms.append((time.monotonic() - self._lost_at) * 1000)
+            if c is not None and c.hops[-1].descriptor.relay == dead.hops[-1].descriptor.relay:
+                self.tunnel.repeat(dead.exit_heard - dead.health.whole.smooth)
         self._mourned, self._lost_at, self._bad_since, self._spare_at = None, 0.0, 0.0, 0.0
         self.tunnel.hold(False)
-        c = self.tunnel.circuit
         if c is not None and not c.health.whole.smooth:  # without its round trip death would be seen late
             for i in range(len(c.hops)):
                 self.tunnel.ping(c, i)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from bwrouter.platform import arena, consts, ffi, mmsg, net
+from bwrouter.platform import net
 from bwrouter.platform.sodium import CryptoError
-from bwrouter.relay.exit import CONSTANT, NONE, pad
-from bwrouter.wire import cell
+from bwrouter.relay.exit import CONSTANT
 from bwrouter.wire import sizes as S
 from bwrouter.wire.descriptor import Descriptor
 from bwrouter.wire.ticket import BadPayment
 
-from .circuit import Circuit, CircuitError, SlotView
+from .circuit import Circuit, CircuitError
+from .datapath import NO_PADDING, DataPath, Padding
 from .meter import MeterError, TicketSource
 
-_BATCH = 64
 STEP_TRIES = (1.0, 1.5, 1.5)  # seconds for one hop's handshake before it is tried again
-_SO_MARK = 36
 _INNER_MTU_LEAST = 1280  # IPv6 has no smaller one
 _RETIRE_SECONDS = 5.0  # an old circuit's late packets and last payments
 
@@ -33,81 +28,35 @@ def place(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-@dataclass(frozen=True)
-class Padding:
-    """How sizes and times are hidden: mode NONE, BUCKETS, or CONSTANT with `rate` full cells a second each way."""
-
-    mode: int = NONE
-    rate: int = 50
-
-
-class Tunnel:
+class Tunnel(DataPath):
     """Build with `build`, then call `run` (or `step` in a loop of one's own) and `close`.
 
     Raises CircuitError when a hop cannot be reached, MeterError when one cheats.
     """
 
     def __init__(
-        self, source: TicketSource, port: int = 0, mark: int = 0, padding: Padding = Padding(), priority: int = 1
+        self, source: TicketSource, port: int = 0, mark: int = 0, padding: Padding = NO_PADDING, priority: int = 1
     ):
         if priority not in (1, 2, 4):
             raise ValueError(f"priority {priority} is not 1, 2 or 4")
+        super().__init__(port, mark, padding)
         self.source = source
-        self.padding = padding
         self.priority = priority.bit_length() - 1
-        self._kept: deque[bytes] = deque(maxlen=64)
-        self._pad_at = 0.0
-        self._mark = mark
-        self.fd = net.udp_socket(port)
-        self._set_up()
-        self.obf_key = os.urandom(32)
-        self._obf = arena.take(4096)
-        ffi.poke(self._obf, self.obf_key)
-        self.rx = mmsg.Receiver(self.fd, 256)
-        self.tx = mmsg.Sender(self.fd, _BATCH)
-        self._rx = [SlotView.at(self.rx.base + i * mmsg.SLOT) for i in range(256)]
-        base = arena.take(_BATCH * mmsg.SLOT)
-        self._tx = [SlotView.at(base + i * mmsg.SLOT) for i in range(_BATCH)]
-        self._next = 0
-        self.tun = -1
-        self.poller = net.Poller([self.fd, -1])
-        self.circuit: Circuit | None = None  # the one that carries data
-        self._circuits: dict[tuple[int, int], Circuit] = {}  # by the circuit id under which the first hop speaks to us
         self.session: bytes = b""
         self.inner_v4 = ""
         self.inner_v6 = ""
-        self.mtu = S.INNER_MTU
         self.setup_ms = 0.0
         self.reroutes = 0
-        self.stats: dict[str, int] = dict.fromkeys(
-            ("packets_up", "packets_down", "inner_bytes_up", "inner_bytes_down", "wire_bytes_up", "wire_bytes_down"), 0
-        )
-        self.drops: dict[str, int] = {}
-        self.held = False
-        self.endpoints_changed: Callable[[], None] = lambda: None
-        """Called before the first packet goes to another first hop."""
         self._sessions: dict[bytes, bytes] = {}  # by exit
         self._paid_at = 0.0
         self._paid_before: dict[str, int] = {}  # units by relay, of circuits that ended
-
-    def _set_up(self) -> None:
-        net.buffers(self.fd, 4 << 20, 1 << 20)
-        if self._mark:
-            net.set_option(self.fd, consts.SOL_SOCKET, _SO_MARK, self._mark)
 
     def move(self) -> None:
         """End all circuits and go on at another port, under another key, without a session: nobody can tell that it is
         the same client. The buffers stay, which are never given back."""
         for c in list(self._circuits.values()):
             self._end(c)
-        fd = net.udp_socket(0)
-        os.dup2(fd, self.fd)
-        net.close(fd)
-        self._set_up()
-        self.rx.gro = None
-        self.rx.offload(True)
-        self.obf_key = os.urandom(32)
-        ffi.poke(self._obf, self.obf_key)
+        self._renew_socket()
         self.circuit, self.session, self.inner_v4, self.inner_v6 = None, b"", "", ""
         self._sessions.clear()
 
@@ -186,10 +135,6 @@ class Tunnel:
         self.endpoints_changed()
         return c
 
-    def endpoints(self) -> list[tuple[str, int]]:
-        """Addresses and ports of the first hops of all circuits."""
-        return sorted({c.hops[0].endpoint for c in self._circuits.values()})
-
     def _resume_payload(self, c: Circuit) -> bytes:
         mode = self.padding.mode
         # An exit is told no session key but its own: another one's would tell it who came.
@@ -234,12 +179,6 @@ class Tunnel:
         """Ask a hop whether it is there; the answer goes into the circuit's health."""
         self._control(c, hop, S.PING, c.health.ping(hop, time.monotonic()))
 
-    def hold(self, yes: bool) -> None:
-        """Leave inner packets in the TUN's queue while no circuit carries them."""
-        if self.held != yes:
-            self.held = yes
-            self.poller.set(1, -1 if yes else self.tun)
-
     def end(self, c: Circuit) -> None:
         """Tear down a circuit that carries no data (a spare)."""
         if c.block:
@@ -252,28 +191,6 @@ class Tunnel:
         return c is not None and c.stale
 
     # -- sending --------------------------------------------------------------------
-
-    def _slot(self) -> int:
-        if self._next == _BATCH:
-            self._flush()
-        i = self._next
-        self._next = i + 1
-        return i
-
-    def _flush(self) -> None:
-        self.tx.flush()
-        self._next = 0
-
-    def _seal(self, c: Circuit, i: int, target: int, size: int, command: int) -> None:
-        v = self._tx[i]
-        n = c.seal(target, v, size, command)
-        self.tx.put(v.address, n, c.name)
-        self.stats["wire_bytes_up"] += n
-
-    def _control(self, c: Circuit, target: int, command: int, payload: bytes) -> None:
-        i = self._slot()
-        ffi.poke(self._tx[i].address + 24, payload)
-        self._seal(c, i, target, len(payload), command)
 
     def _pay(self, c: Circuit) -> None:
         starved = ""
@@ -296,18 +213,6 @@ class Tunnel:
 
     # -- the loop ---------------------------------------------------------------------
 
-    def attach(self, tun_fd: int) -> None:
-        """Move packets between this TUN and the circuit from now on."""
-        self.tun = tun_fd
-        self.poller.set(1, -1 if self.held else tun_fd)
-
-    def detach(self) -> None:
-        """Close the TUN: no packet enters the tunnel any more."""
-        if self.tun >= 0:
-            self.poller.set(1, -1)
-            net.close(self.tun)
-            self.tun = -1
-
     def step(self, timeout_ms: int = 100) -> None:
         """One turn: wait, receive, send, pay."""
         constant = self.padding.mode == CONSTANT
@@ -326,87 +231,6 @@ class Tunnel:
         if constant:
             self._constant(now)
         self._flush()
-
-    def _from_tun(self) -> None:
-        c = self.circuit
-        if c is None or not c.resumed or self.held:
-            return
-        c.data_at = time.monotonic()
-        last = len(c.hops) - 1
-        mode = self.padding.mode
-        for _ in range(_BATCH):
-            i = self._slot()
-            a = self._tx[i].address + 24
-            size = net.READ(self.tun, a, self.mtu)
-            if size <= 0:
-                self._next = i
-                return
-            if mode == CONSTANT:
-                self._next = i
-                self._kept.append(ffi.peek(a, size))
-                continue
-            self.stats["packets_up"] += 1
-            self.stats["inner_bytes_up"] += size
-            self._seal(c, i, last, pad(mode, a, size, self.mtu), S.DATA)
-
-    def _constant(self, now: float) -> None:
-        """One full cell whenever one is due, with a packet in it or none."""
-        c = self.circuit
-        if c is None or not c.resumed:
-            return
-        if now - self._pad_at > 0.1:
-            self._pad_at = now
-        while now >= self._pad_at:
-            self._pad_at += 1 / self.padding.rate
-            i = self._slot()
-            a = self._tx[i].address + 24
-            packet = self._kept.popleft() if self._kept else b""
-            ffi.poke(a, packet)
-            if packet:
-                self.stats["packets_up"] += 1
-                self.stats["inner_bytes_up"] += len(packet)
-            self._seal(c, i, len(c.hops) - 1, pad(CONSTANT, a, len(packet), self.mtu), S.DATA if packet else S.PAD)
-
-    def _receive(self) -> None:
-        rx = self.rx
-        messages = rx.receive(64)
-        for m in range(messages):
-            count = rx.cells(m)
-            size, last = rx.size, rx.last
-            for j in range(count):
-                self._packet(self._rx[m * rx.per + j], size if j < count - 1 else last)
-        rx.done()
-
-    def _packet(self, v: SlotView, n: int) -> None:
-        if n < S.PACKET_MIN or n > S.PACKET_MAX:
-            return self.count("size")
-        cell.mask(v.address, n, self._obf)
-        c = self._circuits.get((v.d[0], v.d[1]))
-        if c is None:
-            cell.mask(v.address, n, self._obf)
-            raw = ffi.peek(v.address, n)
-            for c in self._circuits.values():
-                if not c.hops[0].ready and c.on_stray(raw):
-                    net.sendto(self.fd, c.create(), c.sockaddr)
-                    return None
-            return self.count("unknown-circuit")
-        self.stats["wire_bytes_down"] += n
-        if not c.hops[0].ready:
-            c.on_created(ffi.peek(v.address, n))
-            return None
-        hop, command, size = c.open(v, n)
-        if command == S.DATA:
-            if hop == len(c.hops) - 1 and self.tun >= 0:
-                c.data_at = c.heard
-                self.stats["packets_down"] += 1
-                self.stats["inner_bytes_down"] += size
-                net.WRITE(self.tun, v.address + 24, size)
-        elif hop >= 0:
-            self._on_command(c, hop, command, ffi.peek(v.address + 24, size))
-        return None
-
-    def count(self, reason: str) -> None:
-        self.drops[reason] = self.drops.get(reason, 0) + 1
 
     def _on_command(self, c: Circuit, hop: int, command: int, payload: bytes) -> None:
         if command == S.CREDIT:

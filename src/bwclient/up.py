@@ -17,6 +17,7 @@ from bwrouter.wire import address
 
 from . import directory, path
 from .circuit import CircuitError
+from .datapath import Padding
 from .killswitch import Endpoint, SwitchError
 from .machine import Busy, Machine, Place
 from .purse import Purse, PurseError
@@ -25,7 +26,7 @@ from .relays import Relays
 from .resolver import ResolverError
 from .settings import Settings
 from .steer import Lost, Steering
-from .tunnel import Padding, Tunnel
+from .tunnel import Tunnel
 
 PADDINGS = {"none": NONE, "buckets": BUCKETS, "constant": CONSTANT}
 REFRESH_SECONDS = 3.0

@@ -14,7 +14,7 @@ from bwclient import killswitch, settings, vault
 from bwclient.budget import Budget
 from bwclient.directory import DirectoryError, fetch
 from bwclient.guards import Guards
-from bwclient.health import PATIENCE_LEAST, SILENCE_LEAST, Health
+from bwclient.health import PATIENCE_BESIDE, PATIENCE_LEAST, SILENCE_LEAST, Health
 from bwclient.meter import HopMeter, NoTicket
 from bwclient.path import INTERACTIVE, RELAXED, STRICT, Known, PathError, Wish, choose, weight
 from bwclient.purse import split
@@ -327,6 +327,22 @@ def test_silence_while_packets_move_is_death_after_two_spans():
     assert SILENCE_LEAST - 0.01 < asked - 10.0 < SILENCE_LEAST + 0.02
     assert PATIENCE_LEAST <= dead - asked < PATIENCE_LEAST + 0.05
     assert h.blame(now) == 0
+
+
+def test_death_is_seen_sooner_while_the_exit_answers_over_another_circuit():
+    def dead_after(beside: float) -> float:
+        h = Health(3, 0.0)
+        for _ in range(8):
+            h.pong(2, h.ping(2, 1.0), 1.02)
+        assert h.check(10.1, 10.0, 10.0, 5.0) == (True, False)
+        now = 10.1
+        while not h.check(now, 10.0, 10.0, 5.0, beside)[1]:
+            now += 0.005
+        return now - 10.1
+
+    assert PATIENCE_LEAST <= dead_after(0.0) < PATIENCE_LEAST + 0.01
+    assert dead_after(10.09) == dead_after(0.0)  # what came before the question says nothing
+    assert PATIENCE_BESIDE <= dead_after(10.12) < PATIENCE_BESIDE + 0.01
 
 
 def test_the_first_silent_hop_is_blamed_and_an_answer_ends_the_doubt():

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from bwclient.tunnel import Padding, Tunnel
+from bwclient.datapath import Padding
+from bwclient.tunnel import Tunnel
 from bwrouter.platform import net
 from bwrouter.relay import exit as exit_module
 from bwrouter.wire import handshake
