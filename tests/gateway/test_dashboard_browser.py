@@ -176,6 +176,7 @@ def test_suspended_relays_are_for_verifiers_only(pool: tuple[Rig, list[Relay]]) 
     assert rig.get("/v1/directory/unlisted")["descriptors"] == [answer["descriptor"]]
     assert answer["descriptor"] not in rig.get("/v1/directory")["descriptors"]
     assert relay.open(rig.spare)[0]["ok"], "its verifiers pay it"
+    rig.until(lambda: len(rig.get(f"/v1/audits/{relay.id.hex()}")["audits"]) == 2, 30, "the verdict of the second audit")
     newest, older = rig.get(f"/v1/audits/{relay.id.hex()}")["audits"]
     assert (newest["strikes"], newest["reason"], newest["claimed_kbps"]) == (2, "slow", 12_000)
     assert newest["time"] > older["time"]

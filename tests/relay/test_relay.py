@@ -281,7 +281,8 @@ def test_an_extend_to_a_full_table_is_told_so():
         with pytest.raises(CircuitError, match="hop 1: table full"):
             late.build([first, last])
         assert time.monotonic() - start < 1
-        assert scene.relays[0].fresh_stats()["drops"]["extend-5"] == 1
+        # The first counters may have been on their way already.
+        assert any(scene.relays[0].fresh_stats()["drops"].get("extend-5") == 1 for _ in range(3))
         # Once there is room, the same first hop extends to it.
         kept[0].close(patience=0.2)
         late.build([first, last])

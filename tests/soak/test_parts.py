@@ -66,9 +66,9 @@ SAMPLES = {
     "a ticket with more units used or refunded than it has":
         "insert into tickets values ('\\x01','\\x01',1,64,'\\x02',60,'\\x03',0,0,false,5)",
     "an account that had more tickets than deposit": "insert into accounts values ('0x1',1,10,11,0,null,0)",
-    "relays credited with other units than tickets show": "insert into relays values ('\\x02',1,5,0)",
+    "relays credited with other units than tickets show": "insert into relays values ('\\x02',1,5,0,0)",
     "more units opened than issued": "insert into tickets values ('\\x01','\\x01',1,64,'\\x02',0,'\\x03',0,0,false,0)",
-    "more settled than redeemed": "insert into relays values ('\\x02',1,5,6)",
+    "more settled than redeemed": "insert into relays values ('\\x02',1,5,6,0)",
 }  # fmt: skip
 
 
