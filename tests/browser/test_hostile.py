@@ -43,6 +43,8 @@ def full(status: dict[str, Any]) -> dict[str, Any]:
         "earnings": {"cumulative_wei": "1", "claimed_wei": "1", "balance_wei": "1", "posted": {"cumulative_wei": "1", "epoch": 1}},
         "exit": {"enabled": True, "error": "e", "tun": "t"},
         "reach": {"state": "s", "error": ""},
+        "shortfall": {"epoch": "e", "code": "root-below-receipt"},
+        "receipt_errors": [{"gateway": "g", "code": "receipt-forged", "text": "t"}, {"gateway": "g", "code": "receipt-missing", "text": "t"}],
     }  # fmt: skip
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.browser.conftest import OpenPage, settled
 from tests.browser.router import Router, wait_running
+from tests.browser.site import Site
 
 pytestmark = pytest.mark.slow
 
@@ -103,3 +106,21 @@ def test_the_box_on_the_status_page(router: Router, open_page: OpenPage) -> None
     assert "up to " in page.inner_text("#view") and "Shared today" in page.inner_text("#view")
     router.stop()
     assert "The service is not running" in open_page("include", path=path).inner_text("#view")
+
+
+def test_receipts_that_do_not_hold_are_told(router: Router, site: Site, open_page: OpenPage) -> None:
+    """In words, and only when there is something to say."""
+    page = open_page("overview")
+    assert "Receipts" not in page.inner_text("#view")
+
+    def short(name: str, method: str, answer: Any) -> Any:
+        if (name, method) != ("luci.bwrouter", "status"):
+            return answer
+        gone = {"gateway": "https://g.example", "code": "receipt-missing", "text": "none"}
+        status = {**answer["status"], "shortfall": {"epoch": 41, "code": "root-below-receipt"}, "receipt_errors": [gone]}
+        return {**answer, "status": status}
+
+    site.rewrite = short
+    page = open_page("overview")
+    settled(lambda: "The root of epoch 41 on the chain holds less" in page.inner_text("#view"), page)
+    assert "no receipt that the chain would take: https://g.example." in page.inner_text("#view")

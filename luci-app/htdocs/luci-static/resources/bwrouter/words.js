@@ -183,6 +183,21 @@ return baseclass.extend({
 		return !chain.state || chain.state === 'none' ? STAKES.none : _('%s BWT, %s').format(this.coins(chain.stake, 6), state);
 	},
 
+	// What is wrong with the gateways' receipts, from the status: a list of sentences.
+	receipts: function(status) {
+		const said = [];
+
+		if (L.isObject(status.shortfall))
+			said.push(_('The root of epoch %s on the chain holds less than the gateway has signed for. Until it is final anybody can challenge it: "bwrouter challenge" on the router\'s shell prints how.')
+				.format(String(status.shortfall.epoch)));
+
+		L.toArray(status.receipt_errors).filter(L.isObject).forEach((error) => said.push(
+			(error.code === 'receipt-forged' ? _('A receipt of this gateway is signed by another key, or for another chain: %s. Prefer another gateway.')
+				: _('This gateway gives no receipt that the chain would take: %s. Prefer another gateway.')).format(String(error.gateway))));
+
+		return said;
+	},
+
 	// How others reach this router, from the status.
 	reach: function(status) {
 		const reach = status.reach;

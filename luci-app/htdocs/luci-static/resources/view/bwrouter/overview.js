@@ -167,11 +167,14 @@ return view.extend({
 			g.url + ': ',
 			g.error ? E('span', { 'class': 'bw-bad', 'title': g.error }, [ words.fault(g.error) ]) : _('works') ]));
 
+		const receipts = words.receipts(status);
+
 		return parts.facts([
 			[ _('Reachable'), words.reach(status) ],
 			[ _('Stake'), [ words.staked(chain), mark ] ],
 			stake.error ? [ _('Stake needs you'), E('span', { 'class': 'bw-bad', 'title': stake.error }, [ words.fault(stake.error) ]) ] : null,
 			[ _('Gateways'), gateways.length ? gateways : _('none: add one in Settings → Payout and gateways') ],
+			receipts.length ? [ _('Receipts'), receipts.map((said) => E('div', { 'class': 'bw-bad' }, [ said ])) ] : null,
 			[ _('Exit'), status.exit.enabled ? (status.exit.error ? words.fault(status.exit.error) : _('open')) : _('off: relay only') ],
 			[ _('Running since'), words.time(status.started) ],
 			[ _('Version'), '%s (%s)'.format(status.version, status.runtime) ]
