@@ -165,6 +165,7 @@ def test_the_receipt_that_it_keeps_holds(gateway: GatewayProcess, agent: AgentPr
     assert int.from_bytes(receipt[66:74], "little") == redeemed_units(gateway, agent)
 
 
+@pytest.mark.alone
 def test_a_slow_gateway_holds_up_no_rate(
     gateway: GatewayProcess, agent: AgentProcess, relay: RelayPeer, wallet: Wallet
 ) -> None:

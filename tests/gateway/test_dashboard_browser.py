@@ -119,6 +119,8 @@ def test_pictures(pool: tuple[Rig, list[Relay]], browser: Browser, size: str, sc
                 return new Set(d).size; }}"""
         )
         assert colours > 3, chart
+        marks = page.evaluate(f"charts['{chart}'].axes[1]._values")
+        assert len(marks) == len(set(marks)) > 1, f"{chart}: marks of one height or another read alike: {marks}"
     assert _contrast(page, "body", "color", "background-color") >= 7
     assert not errors, errors
     page.close()

@@ -73,6 +73,13 @@ async function get(path) {
   return body;
 }
 
+/** Digits after the point that tell marks apart which are `step` from each other. */
+function decimals(step) {
+  let digits = 0;
+  while (digits < 12 && Math.abs(step - Number(step.toFixed(digits))) > step / 1e6) digits++;
+  return digits;
+}
+
 function draw(id, data, label, unit, fresh) {
   const box = $(id);
   if (fresh && charts[id]) {
@@ -92,7 +99,7 @@ function draw(id, data, label, unit, fresh) {
   charts[id] = new uPlot({
     width: box.clientWidth, height: 220, padding: [12, 12, 0, 0], scales: { x: { time: id === 'price' } },
     series: [{ label: id === 'price' ? 'time' : 'tokens' }, { label, stroke: style('--accent'), width: 2, value: (_, v) => (v === null ? '–' : `${v.toPrecision(6)} ${unit}`) }],
-    axes: [axis, { ...axis, size: 70 }],
+    axes: [axis, { ...axis, size: 70, values: (_, ticks, axisAt, space, step) => ticks.map((v) => v.toFixed(decimals(step))) }],
   }, data, box);
 }
 
