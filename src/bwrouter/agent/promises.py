@@ -28,6 +28,7 @@ CHALLENGE = "challenge(address,uint16,address,uint32,uint256,bytes)"
 APPROVE = "approve(address,uint256)"
 BOND_WEI = 100 * 10**18  # CHALLENGE_BOND of contracts/src/Parameters.sol, BWT
 CHECK_S = 600
+WEI_DIGITS = 78  # of the largest uint256; MicroPython would take minutes for some hundred thousand
 EPOCHS = 8  # receipts kept of a gateway, each the newest of its epoch: a root waits for a challenge that long
 FIELDS = ("region", "account", "epoch", "cumulative_wei", "sig", "gateway", "contract", "token", "chain_id")
 SHORT = "root-below-receipt"
@@ -71,14 +72,15 @@ def _values(receipt):
     for name in ("region", "epoch", "chain_id"):
         if not isinstance(receipt[name], int):
             raise ValueError("%s: %r is no number" % (name, receipt[name]))
-    if not receipt["cumulative_wei"].isdigit() or len(receipt["sig"]) != 130:
+    wei = receipt["cumulative_wei"]
+    if not wei.isdigit() or len(wei) > WEI_DIGITS or len(receipt["sig"]) != 130:
         raise ValueError("cumulative_wei or sig is malformed")
     return {
         "gateway": registration.address_bytes(receipt["gateway"], "gateway"),
         "region": receipt["region"],
         "account": registration.address_bytes(receipt["account"], "account"),
         "epoch": receipt["epoch"],
-        "cumulative": int(receipt["cumulative_wei"]),
+        "cumulative": int(wei),
     }
 
 

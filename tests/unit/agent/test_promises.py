@@ -47,6 +47,17 @@ def test_another_chain_contract_signer_or_amount_is_refused():
         raises(promises.Wrong, promises.check, promises.bound(wrong, INFO))
 
 
+def test_a_sum_without_end_is_not_even_read():
+    for digits in (79, 300000):
+        wrong = given()
+        wrong["cumulative_wei"] = "9" * digits
+        try:
+            promises.bound(wrong, INFO)
+            assert False, "%d digits" % digits
+        except promises.Wrong as error:
+            assert len(str(error)) < 100  # it stands in the log and in status
+
+
 def test_malformed_receipts():
     changes = {"region": "1", "account": "0x12", "epoch": None, "cumulative_wei": "-1", "sig": "00"}
     for name in changes:
