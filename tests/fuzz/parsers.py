@@ -193,12 +193,21 @@ def target_pay(data: bytes) -> None:
 _PIPE: list[socket.socket] = []
 
 
+_EXIT: list[exits.Exit] = []
+
+
 def _exit(count: Callable[[str], None] = lambda name: None) -> exits.Exit:
-    if not _PIPE:
+    """The one exit, as new: each takes memory that is never given back."""
+    if not _EXIT:
         _PIPE.extend(socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
         for s in _PIPE:
             s.setblocking(False)
-    return exits.Exit(_PIPE[0].fileno(), Rules([(b"\xc6\x12\x09\x01", 32)]), count, most=4)
+        _EXIT.append(exits.Exit(_PIPE[0].fileno(), Rules([(b"\xc6\x12\x09\x01", 32)]), count, most=4))
+    e = _EXIT[0]
+    for session in list(e.by_index.values()):
+        e.drop(session)
+    e.count = count
+    return e
 
 
 class _Walker:
@@ -222,13 +231,18 @@ def target_inner(data: bytes) -> None:
         data = bytes(body)
     slot = bytearray(2048)
     slot[24 : 24 + len(data)] = data[:1456]
-    e.send(session, ffi.addr(slot), slot, 24, min(len(data), 1456))
-    try:
-        out = _PIPE[1].recv(4096)
-    except BlockingIOError:
-        assert len(reasons) == 1
+    out = b""
+    for turn in range(2):  # the second time it may be of a flow that has been judged
+        e.send(session, ffi.addr(slot), slot, min(len(data), 1456))
+        try:
+            out = _PIPE[1].recv(4096)
+        except BlockingIOError:
+            assert len(reasons) == 1 + turn and len(set(reasons)) == 1
+            out = b""
+            continue
+        assert not reasons and out == data[: len(out)]
+    if not out:
         return
-    assert not reasons and out == data[: len(out)]
     four = out[0] >> 4 == 4
     assert out[12:16] == session.v4 if four else out[8:24] == session.v6
     dst = out[16:20] if four else out[24:40]

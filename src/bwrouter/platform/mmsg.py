@@ -5,6 +5,8 @@ With GRO the kernel hands over runs of equal datagrams as one; the iovec of a me
 such a run falls into a slot of its own, as long as its size is the expected one. With GSO a run of equal datagrams to
 one peer is one message.
 
+What a relay calls in every turn is a generator here (frames.py).
+
 struct mmsghdr { struct msghdr { void *name; socklen_t namelen; struct iovec *iov; size_t iovlen; void *control;
 size_t controllen; int flags; }; unsigned len; } is 64 bytes where pointers have 8, 32 where they have 4.
 """
@@ -12,7 +14,7 @@ size_t controllen; int flags; }; unsigned len; } is 64 bytes where pointers have
 import struct
 import sys
 
-from . import arena, consts, ffi, net
+from . import arena, consts, ffi, frames, net
 from .ffi import LIBC, WORD, func
 
 RECVMMSG = func(LIBC, "i", "recvmmsg", "iPIiP")
@@ -46,6 +48,9 @@ _AGAIN = 2048  # ... for so many
 class Receiver:
     """`receive` fills the slots; message m holds `cells(m)` datagrams in the slots from m * `per`, `size` bytes each,
     the last one `last`. Slot i begins at `base` + i * SLOT; message m came from the sockaddr_in6 at `names` + m * NAME.
+
+    receive(most) receives at most `most` messages without waiting and returns how many came, 0 when none; cells(m)
+    sets `size` and `last`.
     """
 
     def __init__(self, fd, slots=256, gro=True):
@@ -78,6 +83,8 @@ class Receiver:
         self._adapt = gro
         self.gro = None
         self.offload(gro)
+        self.receive = frames.send(self._receiving())
+        self.cells = frames.send(self._counting())
 
     def offload(self, gro):
         """Switch GRO on or off; False when the kernel has none. Runs of datagrams are large: not for slow uplinks."""
@@ -108,52 +115,54 @@ class Receiver:
         for i in range(self.slots):
             self._iov[2 * i + 1] = expect
 
-    def receive(self, most):
-        """Receive at most `most` messages without waiting; returns how many came (0 when none)."""
+    def _receiving(self):
+        fd = self.fd
+        head = self._head
         h = self._h32
         w = self._hw
-        room = _CONTROL_ROOM if self.gro else 0
-        if most > self.messages:
-            most = self.messages
-        for m in range(self._taken):  # where the kernel wrote last time
-            h[m * _U32 + _NAMELEN] = 28
-            w[m * _WORDS + _CONTROL] = room
-        n = RECVMMSG(self.fd, self._head, most, consts.MSG_DONTWAIT, 0)
-        if n < 0:
-            n = 0
-        self._taken = n
-        self._found = 0
-        return n
+        n = 0
+        while True:
+            most = yield n
+            if most > self.messages:
+                most = self.messages
+            room = _CONTROL_ROOM if self.gro else 0
+            for m in range(self._taken):  # where the kernel wrote last time
+                h[m * _U32 + _NAMELEN] = 28
+                w[m * _WORDS + _CONTROL] = room
+            n = RECVMMSG(fd, head, most, consts.MSG_DONTWAIT, 0)
+            if n < 0:
+                n = 0
+            self._taken = n
+            self._found = 0
 
-    def cells(self, m):
-        """How many datagrams message m holds; sets `size` and `last`."""
-        total = self._h32[m * _U32 + _LEN]
-        if not self.gro:
-            self.size = self.last = total
-            return 1
-        size = total
-        if self._h32[m * _U32 + _CONTROL_LOW] >= _CMSG + 4:
-            at = m * _CONTROL_ROOM // 4 + WORD // 4
-            c = self._controls
-            if c[at] == _SOL_UDP and c[at + 1] == _UDP_GRO:
-                size = c[at + 2]
-        if size >= total:
-            self.size = self.last = total
-            expect = self._expect
-            if total > expect:  # one datagram over two slots: join it
-                a = self.base + m * self.per * SLOT
-                _MOVE(a + expect, a + SLOT, min(total - expect, SLOT - expect))
-            return 1
-        count = (total + size - 1) // size
-        self._found = count
-        self.size = size
-        self.last = total - (count - 1) * size
-        if count > self.per:  # Linux 6.9 and later hand on runs of up to 128 within one machine: the rest is lost
-            count = self.per
-            self.last = size
-        if size != self._expect:
-            self._resplit(m, total, size, count)
-        return count
+    def _counting(self):
+        h = self._h32
+        c = self._controls
+        count = 1
+        while True:
+            m = yield count
+            size = total = h[m * _U32 + _LEN]
+            count = 1
+            if self.gro and h[m * _U32 + _CONTROL_LOW] >= _CMSG + 4:
+                at = m * _CONTROL_ROOM // 4 + WORD // 4
+                if c[at] == _SOL_UDP and c[at + 1] == _UDP_GRO:
+                    size = c[at + 2]
+            if size >= total:
+                self.size = self.last = total
+                expect = self._expect
+                if total > expect and self.gro:  # one datagram over two slots: join it
+                    a = self.base + m * self.per * SLOT
+                    _MOVE(a + expect, a + SLOT, min(total - expect, SLOT - expect))
+                continue
+            count = (total + size - 1) // size
+            self._found = count
+            self.size = size
+            self.last = total - (count - 1) * size
+            if count > self.per:  # Linux 6.9 and later hand on runs of up to 128 within one machine: the rest is lost
+                count = self.per
+                self.last = size
+            if size != self._expect:
+                self._resplit(m, total, size, count)
 
     def _resplit(self, m, total, size, count):
         """A run of another size than expected: move its datagrams to slots of their own, and learn."""
@@ -198,7 +207,10 @@ class Receiver:
 
 
 class Sender:
-    """A queue of datagrams. `put` only notes address, size and sockaddr; the bytes must stay until `flush`."""
+    """A queue of datagrams. `put` only notes address, size and sockaddr; the bytes must stay until `flush`.
+
+    flush() sends all that is queued. What the kernel refuses is dropped and counted: UDP has no place to keep it.
+    """
 
     def __init__(self, fd, cells=320, gso=True):
         self.fd = fd
@@ -227,6 +239,7 @@ class Sender:
         for i in range(cells):
             ffi.poke(p + i * _CONTROL_ROOM, cmsg)
             self._h32[i * _U32 + _NAMELEN] = 28
+        self.flush = frames.step(self._flushing())
 
     def offload(self, gso):
         """Switch GSO on or off; it stays off where a run has been refused."""
@@ -251,38 +264,41 @@ class Sender:
         self._sizes[self._run] = size
         self._starts[self._run] = q
 
-    def flush(self):
-        """Send all that is queued. What the kernel refuses is dropped and counted: UDP has no place to keep it."""
-        total = self.queued
-        if not total:
-            return
-        runs = self._run + 1
-        self._starts[runs] = total
-        count = 0
+    def _flushing(self):
         w = self._hw
-        for r in range(runs):
-            q = self._starts[r]
-            end = self._starts[r + 1]
-            size = self._sizes[r]
-            name = self._names[r]
-            step = min(_RUN_CELLS, _RUN_BYTES // size) if self.gso else 1
-            while q < end:
-                n = min(step, end - q)
-                at = count * _WORDS
-                w[at] = name
-                w[at + 2] = self._iov_at + q * 2 * WORD
-                w[at + 3] = n
-                if n > 1:
-                    w[at + 4] = self._control_at + count * _CONTROL_ROOM
-                    w[at + 5] = (_CMSG + 2 + WORD - 1) // WORD * WORD
-                    self._segment[(count * _CONTROL_ROOM + _CMSG) // 2] = size
-                else:
-                    w[at + 4] = 0
-                    w[at + 5] = 0
-                q += n
-                count += 1
-        self._send(count)
-        self.reset()
+        starts = self._starts
+        names = self._names
+        sizes = self._sizes
+        while True:
+            yield
+            total = self.queued
+            if not total:
+                continue
+            runs = self._run + 1
+            starts[runs] = total
+            count = 0
+            for r in range(runs):
+                q = starts[r]
+                end = starts[r + 1]
+                size = sizes[r]
+                step = min(_RUN_CELLS, _RUN_BYTES // size) if self.gso else 1
+                while q < end:
+                    n = min(step, end - q)
+                    at = count * _WORDS
+                    w[at] = names[r]
+                    w[at + 2] = self._iov_at + q * 2 * WORD
+                    w[at + 3] = n
+                    if n > 1:
+                        w[at + 4] = self._control_at + count * _CONTROL_ROOM
+                        w[at + 5] = (_CMSG + 2 + WORD - 1) // WORD * WORD
+                        self._segment[(count * _CONTROL_ROOM + _CMSG) // 2] = size
+                    else:
+                        w[at + 4] = 0
+                        w[at + 5] = 0
+                    q += n
+                    count += 1
+            self._send(count)
+            self.reset()
 
     def reset(self):
         """Forget what is queued."""

@@ -6,10 +6,14 @@ The relay checks source, destination and port of every inner packet itself; the 
 import os
 import struct
 
-from ..platform import clock, ffi, net
+from ..platform import arena, clock, ffi, frames, net
 from ..wire import sizes as S
 from .rules import ports4, ports6
 
+FLOWS = 256  # whose packets have been allowed: a power of two
+_FLOW = 40  # bytes of a flow's key: addresses and ports
+_MEMCMP = ffi.func(ffi.LIBC, "i", "memcmp", "PPL")
+_MOVE = ffi.func(ffi.LIBC, "P", "memmove", "PPL")
 _MEMSET = ffi.func(ffi.LIBC, "P", "memset", "PiL")
 
 NONE = 0
@@ -51,8 +55,10 @@ class Session:
         self.kept = []
         self.circuits = 0  # that may send for it
         self.orphan = 0  # seconds without a circuit
-        self.last = b""  # last destination that was allowed, and
-        self.last_ports = ()  # its protocol and port
+
+
+# `_sending` writes these as numbers.
+assert (FLOWS, _FLOW) == (256, 40)
 
 
 class Exit:
@@ -70,6 +76,13 @@ class Exit:
         self.waiting = 0  # packets kept, of all sessions
         self.numbers = numbers
         self._next = numbers[0]
+        self._flows = arena.take(FLOWS * _FLOW)
+        self._marks = [0] * FLOWS  # session, protocol and version of the flow whose key lies there; 0: none
+        self.begin()
+
+    def begin(self):
+        """Ready to send; again after an exception there."""
+        self._send = frames.step(self._sending())
 
     def resume(self, circuit, payload):
         """Answer a RESUME: payload of the answer, or None when it is malformed or no address is left."""
@@ -178,41 +191,100 @@ class Exit:
 
     def drop(self, session):
         """End a session for good."""
+        self._forget_flows()  # another will have its number
         self.by_index.pop(session.index, None)
         self.by_key.pop(session.key, None)
         self.waiting -= len(session.kept)
         session.kept = []
 
-    def send(self, session, a, b, at, size):
-        """Write the inner packet of at most `size` bytes that begins at index `at` of slot view `b` (address `a` +
-        at)."""
-        version = b[at] >> 4
+    def use(self, fd, rules):
+        """From now on, with another TUN and other rules."""
+        net.close(self.fd)
+        self.fd = fd
+        self.rules = rules
+        self._forget_flows()
+
+    def _forget_flows(self):
+        for i in range(FLOWS):
+            self._marks[i] = 0
+
+    def send(self, session, a, b, size):
+        """Write the inner packet of at most `size` bytes that lies at 24 in the slot at address `a`, of which `b` is
+        the view."""
+        self._session = session
+        self._a = a
+        self._b = b
+        self._size = size
+        self._send()
+
+    def _sending(self):
+        marks = self._marks
+        flows = self._flows
+        write, memcmp = net.WRITE, _MEMCMP
+        while True:
+            yield
+            a = self._a + 24
+            b = self._b
+            size = self._size
+            # A packet of a flow that has been judged costs one comparison: that of addresses and ports, which follow
+            # one another where there are no options or extension headers.
+            version = b[24]
+            if version == 0x45 and not b[30] & 0x3F and not b[31]:
+                n = b[26] << 8 | b[27]
+                protocol = b[33]
+                at = 36
+                key = 12
+                least = 24
+            elif version >> 4 == 6:
+                n = 40 + (b[28] << 8 | b[29])
+                protocol = b[30]
+                at = 32
+                key = 36
+                least = 44
+            else:
+                self._judge(b, a, size)
+                continue
+            if protocol != 6 and protocol != 17 or n < least or n > size:
+                self._judge(b, a, size)
+                continue
+            i = at + key
+            i = (b[i - 1] ^ b[i - 3] ^ b[i - 5] ^ b[i - 4] << 1 ^ b[i - 2] << 3 ^ b[at + 3]) & 255
+            mark = self._session.index << 8 | protocol << 1 | (key >> 5)
+            flow = flows + i * 40
+            if marks[i] == mark and not memcmp(a + at - 24, flow, key):
+                if write(self.fd, a, n) < 0:
+                    self.count("tun-write")
+            elif self._judge(b, a, size):
+                marks[i] = mark
+                _MOVE(flow, a + at - 24, key)
+
+    def _judge(self, b, a, size):
+        """The same for a packet of no known flow. Returns whether it may leave."""
+        session = self._session
+        version = b[24] >> 4
         if version == 4 and size >= 20:
-            n = b[at + 2] << 8 | b[at + 3]
-            src = bytes(b[at + 12 : at + 16])
-            dst = bytes(b[at + 16 : at + 20])
+            n = b[26] << 8 | b[27]
             if n < 20 or n > size:
                 return self.count("inner-length")
-            if src != session.v4:
+            if bytes(b[36:40]) != session.v4:
                 return self.count("inner-source")
-            ports = ports4(b, at, n)
+            dst = bytes(b[40:44])
+            ports = ports4(b, 24, n)
         elif version == 6 and size >= 40:
-            n = 40 + (b[at + 4] << 8 | b[at + 5])
+            n = 40 + (b[28] << 8 | b[29])
             if n > size:
                 return self.count("inner-length")
-            if bytes(b[at + 8 : at + 24]) != session.v6:
+            if bytes(b[32:48]) != session.v6:
                 return self.count("inner-source")
-            dst = bytes(b[at + 24 : at + 40])
-            ports = ports6(b, at, n)
+            dst = bytes(b[48:64])
+            ports = ports6(b, 24, n)
         else:
             return self.count("inner-version")
-        if dst != session.last or ports != session.last_ports:
-            if self.rules.refuses(dst, ports[0], ports[1]):
-                return self.count("policy")
-            session.last = dst
-            session.last_ports = ports
-        if net.WRITE(self.fd, a + at, n) < 0:
+        if self.rules.refuses(dst, ports[0], ports[1]):
+            return self.count("policy")
+        if net.WRITE(self.fd, a, n) < 0:
             self.count("tun-write")
+        return True
 
     def find(self, b, at):
         """The session to which the inner packet at index `at` of view `b` is addressed, or None."""

@@ -1,11 +1,12 @@
 """The relay's data path: one socket, batches in and out, nothing allocated per cell in the steady state.
 
-`receive` is long on purpose: a call costs MicroPython as much as ten plain steps, and every cell goes through here.
+`_receiving` and `_reading` are long on purpose: a call costs MicroPython as much as ten plain steps, and every cell
+goes through here. They are generators, so that a batch costs no memory either (platform/frames.py).
 """
 
 import os
 
-from ..platform import arena, ffi, mmsg, net, sodium
+from ..platform import arena, ffi, frames, mmsg, net, sodium
 from ..platform.sodium import DECRYPT, ENCRYPT, SHORTHASH, STREAM_XOR
 from ..wire import cell
 from ..wire import sizes as S
@@ -17,12 +18,15 @@ SLACK = 1500  # bytes: one packet more than the tokens at hand is sent rather th
 OWN = 48  # slots for cells that this hop originates
 SLOT = mmsg.SLOT
 _HEADER_V6 = pacing.OUR_HEADERS  # what a datagram costs on the wire beside itself, at most
-_ETHERNET = 14
 _MEMCMP = ffi.func(ffi.LIBC, "i", "memcmp", "PPL")
 
 
 class Loop:
-    """Moves cells. What is rare goes to `rare` (relay.Relay): on_create, on_reply, on_command."""
+    """Moves cells. What is rare goes to `rare` (relay.Relay): on_create, on_reply, on_command.
+
+    receive() takes one batch from the socket, forwards it and returns the number of packets; from_tun() takes packets
+    from the exit's TUN towards their buyers and returns how many.
+    """
 
     def __init__(self, fd, table, obf_key, pacer, rare, offload=True):
         self.fd = fd
@@ -49,6 +53,15 @@ class Loop:
         self.bytes_out = 0
         self.mib_in = 0
         self.mib_out = 0
+        self.begin()
+
+    def begin(self):
+        """Ready to receive; again after an exception in the middle of a batch, the rest of which is lost."""
+        self.receive = frames.step(self._receiving())
+        self.from_tun = frames.step(self._reading())
+        self._sealed = frames.step(self._sealing())
+        self._held = frames.step(self._holding())
+        self._drain = frames.step(self._draining())
 
     def count(self, reason):
         """Count one dropped packet under `reason` (a code of docs/protocol.md). Returns None."""
@@ -61,14 +74,8 @@ class Loop:
 
     # -- the path of a packet --------------------------------------------------
 
-    def receive(self):
-        """Take one batch from the socket and forward it. Returns the number of packets."""
+    def _receiving(self):
         rx = self.rx
-        # A batch may not run far ahead of the pacer: on a slow uplink it would be heard in the household. Without
-        # tokens at all, what comes is queued by priority.
-        messages = rx.receive(self._room())
-        if not messages:
-            return 0
         tx = self.tx
         iov = tx.iov
         address = self._address
@@ -82,128 +89,152 @@ class Loop:
         names = self.table.words
         obf = self._scratch
         mac = obf + 64
-        seen = bytes_in = bytes_out = sent = 0
-        q = tx.queued
-        run_name = tx._name
-        run_size = tx._size
-        for m in range(messages):
-            cells = rx.cells(m)
-            first = m * rx.per
-            end = first + cells - 1
-            size = rx.size
-            seen += cells
-            bytes_in += size * (cells - 1) + rx.last
-            for i in range(first, end + 1):
-                n = size if i < end else rx.last
-                if n < 41 or n > 1472:
-                    self.count("size")
-                    continue
-                a = address[i]
-                d = heads[i]
-                STREAM_XOR(a, a, 24, a + n - 12, obf)
-                number = d[2]
-                c = forward[d[0] & mask]
-                if c is not None:
-                    w = c.window
-                    if d[3] or number >= 1073741824:
-                        self.count("counter")
+        # A global name costs MicroPython a dictionary look-up per use.
+        xor, decrypt, encrypt, shorthash, memcmp = STREAM_XOR, DECRYPT, ENCRYPT, SHORTHASH, _MEMCMP
+        last = None  # the circuit of the cell before, whose fields these are
+        w = k = priority = 0
+        seen = 0
+        while True:
+            yield seen
+            # A batch may not run far ahead of the pacer: on a slow uplink it would be heard in the household. Without
+            # tokens at all, what comes is queued by priority.
+            messages = rx.receive(self._room())
+            if not messages:
+                seen = 0
+                continue
+            seen = bytes_in = bytes_out = sent = 0
+            q = tx.queued
+            run_name = tx._name
+            run_size = tx._size
+            for m in range(messages):
+                cells = rx.cells(m)
+                first = m * rx.per
+                end = first + cells - 1
+                size = rx.size
+                seen += cells
+                bytes_in += size * (cells - 1) + rx.last
+                for i in range(first, end + 1):
+                    n = size if i < end else rx.last
+                    if n < 41 or n > 1472:
+                        self.count("size")
                         continue
-                    # Neither is under the tag: a changed bit there must not pass either.
-                    if d[4] or d[5] or _MEMCMP(a, c.k + 240, 8):
-                        self.count("unknown-circuit")
-                        continue
-                    if number != following[w] and not windows.fresh(w, number):
-                        self.count("replay")
-                        continue
-                    k = c.k
-                    d[1] = 0
-                    d[4] = 0
-                    if DECRYPT(a + 24, 0, 0, a + 24, n - 24, a + 8, 9, a + 4, k):
-                        self.count("tag")
-                        continue
-                    if number == following[w]:
-                        following[w] = number + 1
+                    a = address[i]
+                    d = heads[i]
+                    xor(a, a, 24, a + n - 12, obf)
+                    number = d[2]
+                    c = forward[d[0] & mask]
+                    if c is not None:
+                        if c is not last:
+                            last = c
+                            w = c.window
+                            k = c.k
+                            priority = c.priority
+                        if d[3] or number >= 1073741824:
+                            self.count("counter")
+                            continue
+                        # Neither is under the tag: a changed bit there must not pass either.
+                        if d[4] or d[5] or memcmp(a, k + 240, 8):
+                            self.count("unknown-circuit")
+                            continue
+                        if number != following[w] and not windows.fresh(w, number):
+                            self.count("replay")
+                            continue
+                        d[1] = 0
+                        d[4] = 0
+                        if decrypt(a + 24, 0, 0, a + 24, n - 24, a + 8, 9, a + 4, k):
+                            self.count("tag")
+                            continue
+                        if number == following[w]:
+                            following[w] = number + 1
+                        else:
+                            windows.take(w, number)
+                        left = c.left - (n << priority)
+                        n -= 17
+                        command = contents[i][n]
+                        if command == 1 and left >= 0 and c.next == 2 and n > 40:
+                            c.left = left
+                            d[0] = c.n0
+                            d[1] = c.n1
+                            xor(a, a, 24, a + n - 12, k + 96)
+                            name = k + 208
+                        elif command == 2 and left >= 0 and c.session is not None:
+                            if self.pacer.through(n - 10):  # less the header of a cell, with Ethernet's
+                                c.left = left
+                                self.exit.send(c.session, a, contents[i], n - 24)
+                            else:
+                                self.count("queue-full")
+                            continue
+                        else:
+                            last = None
+                            tx.queued = q
+                            self._here(c, command, a, n, m)
+                            q = tx.queued
+                            run_name = tx._name
+                            run_size = tx._size
+                            continue
                     else:
-                        windows.take(w, number)
-                    left = c.left - (n << c.priority)
-                    n -= 17
-                    command = contents[i][n]
-                    if command == 1 and left >= 0 and c.next == 2 and n > 40:
+                        last = None
+                        c = backward[d[0] & mask]
+                        if c is None or c.next != 2:
+                            tx.queued = q
+                            self._handshake(c, a, n, d, m)
+                            q = tx.queued
+                            run_name = tx._name
+                            run_size = tx._size
+                            continue
+                        k = c.k
+                        shorthash(mac, a, 16, k + 160)
+                        if memcmp(mac, a + 16, 8):
+                            self.count("link-mac")
+                            continue
+                        h7 = self._h[i][7]
+                        origin = h7 >> 13
+                        if number >= 1073741824 or h7 & 0x1FFF or self._h[i][6] or origin == 0 or origin == c.origin:
+                            self.count("counter")
+                            continue
+                        w = names[c.back + origin] or self.table.back_window(c, origin)
+                        if not w or n > 1455:
+                            self.count("size" if w else "memory")
+                            continue
+                        if number != following[w] and not windows.fresh(w, number):
+                            self.count("replay")
+                            continue
+                        left = c.left - (n + 17 << c.priority)
+                        if left < 0:
+                            self.count("unpaid")
+                            continue
                         c.left = left
-                        d[0] = c.n0
-                        d[1] = c.n1
-                        STREAM_XOR(a, a, 24, a + n - 12, k + 96)
-                        name = k + 208
-                    else:
-                        tx.queued = q
-                        self._here(c, command, a, n, i, m)
-                        q = tx.queued
-                        run_name = tx._name
-                        run_size = tx._size
-                        continue
-                else:
-                    c = backward[d[0] & mask]
-                    if c is None or c.next != 2:
-                        tx.queued = q
-                        self._handshake(c, a, n, d, m)
-                        q = tx.queued
-                        run_name = tx._name
-                        run_size = tx._size
-                        continue
-                    k = c.k
-                    SHORTHASH(mac, a, 16, k + 160)
-                    if _MEMCMP(mac, a + 16, 8):
-                        self.count("link-mac")
-                        continue
-                    h7 = self._h[i][7]
-                    origin = h7 >> 13
-                    if number >= 1073741824 or h7 & 0x1FFF or self._h[i][6] or origin == 0 or origin == c.origin:
-                        self.count("counter")
-                        continue
-                    w = names[c.back + origin] or self.table.back_window(c, origin)
-                    if not w or n > 1455:
-                        self.count("size" if w else "memory")
-                        continue
-                    if number != following[w] and not windows.fresh(w, number):
-                        self.count("replay")
-                        continue
-                    left = c.left - (n + 17 << c.priority)
-                    if left < 0:
-                        self.count("unpaid")
-                        continue
-                    c.left = left
-                    # The window moves before the layer is sealed: no second cell is ever sealed under this counter.
-                    if number == following[w]:
-                        following[w] = number + 1
-                    else:
-                        windows.take(w, number)
-                    contents[i][n] = 1
-                    d[1] = 0
-                    d[4] = 1
-                    ENCRYPT(a + 24, 0, a + 24, n - 23, a + 8, 9, 0, a + 4, k + 32)
-                    n += 17
-                    d[0] = c.p0
-                    d[1] = c.p1
-                    SHORTHASH(a + 16, a, 16, k + 128)
-                    STREAM_XOR(a, a, 24, a + n - 12, k + 64)
-                    name = k + 176
-                iov[2 * q] = a
-                iov[2 * q + 1] = n
-                if name != run_name or n != run_size:
-                    tx.begin(q, name, n)
-                    run_name = name
-                    run_size = n
-                q += 1
-                bytes_out += n
-                sent += 1
-        tx.queued = q
-        rx.done()
-        self.cells_in += seen
-        self.bytes_in += bytes_in
-        self.mib_in += self.bytes_in >> 20
-        self.bytes_in &= 1048575
-        self.sent(sent, bytes_out)
-        return seen
+                        # The window moves before the layer is sealed: no second cell is ever sealed under this counter.
+                        if number == following[w]:
+                            following[w] = number + 1
+                        else:
+                            windows.take(w, number)
+                        contents[i][n] = 1
+                        d[1] = 0
+                        d[4] = 1
+                        encrypt(a + 24, 0, a + 24, n - 23, a + 8, 9, 0, a + 4, k + 32)
+                        n += 17
+                        d[0] = c.p0
+                        d[1] = c.p1
+                        shorthash(a + 16, a, 16, k + 128)
+                        xor(a, a, 24, a + n - 12, k + 64)
+                        name = k + 176
+                    iov[2 * q] = a
+                    iov[2 * q + 1] = n
+                    if name != run_name or n != run_size:
+                        tx.begin(q, name, n)
+                        run_name = name
+                        run_size = n
+                    q += 1
+                    bytes_out += n
+                    sent += 1
+            tx.queued = q
+            rx.done()
+            self.cells_in += seen
+            self.bytes_in += bytes_in
+            self.mib_in += self.bytes_in >> 20
+            self.bytes_in &= 1048575
+            self.sent(sent, bytes_out)
 
     def sent(self, cells, size):
         """Account for queued packets."""
@@ -213,7 +244,7 @@ class Loop:
         self.mib_out += self.bytes_out >> 20
         self.bytes_out &= 1048575
 
-    def _here(self, c, command, a, n, i, m):
+    def _here(self, c, command, a, n, m):
         """An opened forward cell that is not simply relayed: 24 .. n - 1 is its payload, n + 17 was its size."""
         charge = n + 17 << c.priority
         if command == S.RELAY:
@@ -222,14 +253,7 @@ class Loop:
             if _MEMCMP(self.rx.names + m * mmsg.NAME, c.k + C.P_ADDR, 28):
                 self._roam(c, command, a, n, self.rx.names + m * mmsg.NAME)
             return self.rare.on_command(c, command, ffi.peek(a + 24, n - 24), charge)
-        if c.left < charge:
-            return self.count("unpaid")
-        if c.session is None:
-            return self.count("no-session")
-        if not self.pacer.through(n - 24 + _ETHERNET):
-            return self.count("queue-full")
-        c.left -= charge
-        self.exit.send(c.session, a, self._b[i], 24, n - 24)
+        self.count("unpaid" if c.left < charge else "no-session")
 
     def _handshake(self, c, a, n, d, m):
         """A packet to no circuit, or to one that waits for its next hop."""
@@ -273,41 +297,49 @@ class Loop:
                 pacer.spend(self._due, self.tx.queued)
                 self.tx.flush()
             else:
-                self._hold()
+                self._held()
             self._due = 0
         if self.queue.count and pacer.tokens > 0:
             self._drain()
         self._next_own = 0
 
-    def _hold(self):
+    def _holding(self):
         """Move what is queued to the rings."""
         tx = self.tx
-        rate = self.pacer.rate
-        tx._starts[tx._run + 1] = tx.queued
-        for r in range(tx._run + 1):
-            name = tx._names[r]
-            size = tx._sizes[r]
-            c = self.table.by_name(name)
-            for q in range(tx._starts[r], tx._starts[r + 1]):
-                if not self.queue.push(c.priority, tx.iov[2 * q], size, name, rate):
-                    self.count("queue-full")
-                    c.left += size << c.priority
-        tx.reset()
+        rings = self.queue
+        while True:
+            yield
+            rings.at(self.pacer.rate)
+            tx._starts[tx._run + 1] = tx.queued
+            for r in range(tx._run + 1):
+                name = tx._names[r]
+                size = tx._sizes[r]
+                c = self.table.by_name(name)
+                for q in range(tx._starts[r], tx._starts[r + 1]):
+                    if not rings.push(c.priority, tx.iov[2 * q], size, name):
+                        self.count("queue-full")
+                        c.left += size << c.priority
+            tx.reset()
 
-    def _drain(self):
+    def _draining(self):
         """Send from the rings as far as the tokens reach."""
-        tokens = self.pacer.tokens
-        charged = cells = 0
-        while self.queue.count and charged < tokens:
-            a, n, name = self.queue.pop()
-            if a:
-                self.tx.put(a, n, name)
-                charged += n + _HEADER_V6
-                cells += 1
-                if self.tx.queued == self.tx.most:
-                    self.tx.flush()
-        self.tx.flush()
-        self.pacer.spend(charged, cells)
+        tx = self.tx
+        rings = self.queue
+        while True:
+            yield
+            tokens = self.pacer.tokens
+            charged = cells = 0
+            while rings.count and charged < tokens:
+                a = rings.pop()
+                if a:
+                    n = rings.size
+                    tx.put(a, n, rings.name)
+                    charged += n + _HEADER_V6
+                    cells += 1
+                    if tx.queued == tx.most:
+                        tx.flush()
+            tx.flush()
+            self.pacer.spend(charged, cells)
 
     # -- cells of our own --------------------------------------------------------
 
@@ -332,97 +364,106 @@ class Loop:
 
     def seal_own(self, c, i, size, command):
         """Seal `size` payload bytes in own slot `i` as our own cell on `c` and queue it."""
-        n = self._seal(c, i, size, command)
-        if n:
-            self.tx.put(self._own[0][i], n, c.k + C.P_ADDR)
-            self.sent(1, n)
+        size = self._seal(c, i, size, command)
+        if size:
+            self.tx.put(self._own[0][i], size, c.k + 176)
+            self.sent(1, size)
 
     def _seal(self, c, i, size, command):
         """Seal own slot `i`; the packet's size, or 0 when the circuit's counter is used up."""
-        number = c.sent
-        if number >= S.COUNTER_LIMIT:
-            self.count("counter-limit")
-            return 0
-        c.sent = number + 1
-        a = self._own[0][i]
-        d = self._own[1][i]
-        h = self._own[2][i]
+        self._c = c
+        self._i = i
+        self._n = size
         self._own[3][i][24 + size] = command
-        n = size + 41
-        k = c.k
-        d[2] = number
-        h[6] = 0
-        h[7] = c.origin << 13
-        d[1] = 0
-        d[4] = 1
-        ENCRYPT(a + 24, 0, a + 24, size + 1, a + 8, 9, 0, a + 4, k + 32)
-        d[0] = c.p0
-        d[1] = c.p1
-        SHORTHASH(a + 16, a, 16, k + 128)
-        STREAM_XOR(a, a, 24, a + n - 12, k + 64)
-        return n
+        return self._sealed()
 
-    def from_tun(self):
-        """Take packets from the exit's TUN towards their buyers. Returns how many.
-
-        Long on purpose, as `receive`: MicroPython keeps the state of a function with many variables on the heap, and to
-        find room there for each packet took two thirds of an exit's time.
-        """
-        if self._next_own:
-            self.flush()
-        ex = self.exit
-        fd = ex.fd
-        mtu = ex.mtu
-        put = self.tx.put
-        address, heads, halves, contents = self._own
-        most = min(OWN - 1, self._room())
-        taken = i = bytes_out = 0
-        while taken < most:
-            a = address[i]
-            size = net.READ(fd, a + 24, mtu)
-            if size <= 0:
-                break
-            taken += 1
-            b = contents[i]
-            s = ex.find(b, 24)
-            c = s.circuit if s is not None else None
-            if c is None:
-                self.count("no-session")
-                continue
-            if s.padding:
-                if s.padding == exit.CONSTANT:
-                    ex.keep(s, ffi.peek(a + 24, size))
-                    continue
-                size = exit.pad(s.padding, a + 24, size, mtu)
-            n = size + 41
-            left = c.left - (n << c.priority)
+    def _sealing(self):
+        address, heads, halves, _ = self._own
+        n = 0
+        while True:
+            yield n
+            c = self._c
             number = c.sent
-            if left < 0 or number >= 1073741824:
-                self.count("unpaid" if left < 0 else "counter-limit")
+            if number >= S.COUNTER_LIMIT:
+                self.count("counter-limit")
+                n = 0
                 continue
-            c.left = left
             c.sent = number + 1
+            a = address[self._i]
+            d = heads[self._i]
+            h = halves[self._i]
+            n = self._n + 41
             k = c.k
-            d = heads[i]
-            h = halves[i]
-            b[24 + size] = 2
             d[2] = number
             h[6] = 0
             h[7] = c.origin << 13
             d[1] = 0
             d[4] = 1
-            ENCRYPT(a + 24, 0, a + 24, size + 1, a + 8, 9, 0, a + 4, k + 32)
+            ENCRYPT(a + 24, 0, a + 24, n - 40, a + 8, 9, 0, a + 4, k + 32)
             d[0] = c.p0
             d[1] = c.p1
             SHORTHASH(a + 16, a, 16, k + 128)
             STREAM_XOR(a, a, 24, a + n - 12, k + 64)
-            put(a, n, k + 176)
-            bytes_out += n
-            i += 1
-        self._next_own = i
-        if i:
-            self.sent(i, bytes_out)
-        return taken
+
+    def _reading(self):
+        address, heads, halves, contents = self._own
+        put = self.tx.put
+        read, xor, encrypt, shorthash = net.READ, STREAM_XOR, ENCRYPT, SHORTHASH
+        taken = 0
+        while True:
+            yield taken
+            if self._next_own:
+                self.flush()
+            ex = self.exit
+            fd = ex.fd
+            mtu = ex.mtu
+            most = min(OWN - 1, self._room())
+            taken = i = bytes_out = 0
+            while taken < most:
+                a = address[i]
+                size = read(fd, a + 24, mtu)
+                if size <= 0:
+                    break
+                taken += 1
+                b = contents[i]
+                s = ex.find(b, 24)
+                c = s.circuit if s is not None else None
+                if c is None:
+                    self.count("no-session")
+                    continue
+                if s.padding:
+                    if s.padding == exit.CONSTANT:
+                        ex.keep(s, ffi.peek(a + 24, size))
+                        continue
+                    size = exit.pad(s.padding, a + 24, size, mtu)
+                n = size + 41
+                left = c.left - (n << c.priority)
+                number = c.sent
+                if left < 0 or number >= 1073741824:
+                    self.count("unpaid" if left < 0 else "counter-limit")
+                    continue
+                c.left = left
+                c.sent = number + 1
+                k = c.k
+                d = heads[i]
+                h = halves[i]
+                b[24 + size] = 2
+                d[2] = number
+                h[6] = 0
+                h[7] = c.origin << 13
+                d[1] = 0
+                d[4] = 1
+                encrypt(a + 24, 0, a + 24, size + 1, a + 8, 9, 0, a + 4, k + 32)
+                d[0] = c.p0
+                d[1] = c.p1
+                shorthash(a + 16, a, 16, k + 128)
+                xor(a, a, 24, a + n - 12, k + 64)
+                put(a, n, k + 176)
+                bytes_out += n
+                i += 1
+            self._next_own = i
+            if i:
+                self.sent(i, bytes_out)
 
     def deliver(self, c, i, size):
         """Send `size` bytes of inner packet in own slot `i` to the buyer, if that is paid for."""
@@ -460,7 +501,7 @@ def _views(base, count):
     )
 
 
-# `receive` and `from_tun` write these as numbers: a global name costs a dictionary look-up per use.
+# Written as numbers above: a global name costs a dictionary look-up per use.
 assert (C.K_F, C.K_B, C.P_OBF, C.N_OBF, C.P_MAC_B, C.N_MAC_B, C.P_ADDR, C.N_ADDR, C.OWN_CID) == (
     0, 32, 64, 96, 128, 160, 176, 208, 240,
 )  # fmt: skip

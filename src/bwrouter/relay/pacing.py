@@ -5,7 +5,7 @@ household's bytes too (reflex.py): without the WAN's counter it does not exist, 
 taken off already. When the agent falls silent the floor holds.
 """
 
-from ..platform import clock
+from ..platform import clock, frames
 from .reflex import LOOK_US
 
 STALE_MS = 2000  # without an update for so long the relay falls to its floor
@@ -45,6 +45,7 @@ class Pacer:
         self._free = self._at  # when the line had room last
         self._heard = clock.ms()
         self.reason = "floor"
+        self._look = frames.step(self._looking())
 
     def update(self, kbps, reason, line=0, share=100):
         """A rate from the agent; `line`: what the line carries less its reserve, `share`: % of what is idle."""
@@ -99,46 +100,53 @@ class Pacer:
 
     def _line(self, now):
         """The line's bucket: all that the line has carried since the last look is paid from it."""
-        line = self.line
         dt = clock.diff(now, self._looked)
-        if dt < LOOK_US:
-            left = self._room + earned(line, dt) - (self._new_bytes + self._new_exit) * 100 // self.share
-            if line and left < self.tokens:
+        if dt >= LOOK_US:
+            self._look()
+        elif self.line:
+            left = self._room + earned(self.line, dt) - (self._new_bytes + self._new_exit) * 100 // self.share
+            if left < self.tokens:
                 self.tokens = left
-            return
-        self._looked = now
-        own = self._new_bytes + self._new_cells * (self.headers - OUR_HEADERS) + self._new_exit
-        self._count()
-        household = self.reflex.look(now, own)
-        if household < 0 or not line:
-            return
-        if dt > 10 * EARN_US:
-            dt = 10 * EARN_US
-        room = self._room - household - own * 100 // self.share
-        while dt > EARN_US and room < 0:  # after a rest
-            dt -= EARN_US
-            room += earned(line, EARN_US)
-        room += earned(line, min(dt, EARN_US))
-        deep = max(line * LINE_DEPTH_MS // 8, DEPTH_LEAST)
-        debt = -line * DEBT_MS // 8
-        if room > deep:
-            room = deep
-        elif room < debt:
-            room = debt
-        if room < 0:
-            self.debt_ms = max(self.debt_ms, -room * 8 // line)
-        # A queue of this machine itself (a modem that is built in): ours wait there, so the line is full.
-        if self.reflex.pending() > 2 * deep + 4096:
-            room = min(room, 0)
-        if room > 0:
-            self._free = now
-        self._room = room
-        if room < self.tokens:
-            if clock.diff(now, self._free) > TRICKLE_US:
+
+    def _looking(self):
+        while True:
+            yield
+            now = self._at
+            line = self.line
+            dt = clock.diff(now, self._looked)
+            self._looked = now
+            own = self._new_bytes + self._new_cells * (self.headers - OUR_HEADERS) + self._new_exit
+            self._count()
+            household = self.reflex.look(now, own)
+            if household < 0 or not line:
+                continue
+            if dt > 10 * EARN_US:
+                dt = 10 * EARN_US
+            room = self._room - household - own * 100 // self.share
+            while dt > EARN_US and room < 0:  # after a rest
+                dt -= EARN_US
+                room += earned(line, EARN_US)
+            room += earned(line, min(dt, EARN_US))
+            deep = max(line * LINE_DEPTH_MS // 8, DEPTH_LEAST)
+            debt = -line * DEBT_MS // 8
+            if room > deep:
+                room = deep
+            elif room < debt:
+                room = debt
+            if room < 0:
+                self.debt_ms = max(self.debt_ms, -room * 8 // line)
+            # A queue of this machine itself (a modem that is built in): ours wait there, so the line is full.
+            if self.reflex.pending() > 2 * deep + 4096:
+                room = min(room, 0)
+            if room > 0:
                 self._free = now
-                self.tokens = min(self.tokens, 1)
-            else:
-                self.tokens = room
+            self._room = room
+            if room < self.tokens:
+                if clock.diff(now, self._free) > TRICKLE_US:
+                    self._free = now
+                    self.tokens = min(self.tokens, 1)
+                else:
+                    self.tokens = room
 
     def _count(self):
         """Move what was sent to the totals."""

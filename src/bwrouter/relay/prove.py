@@ -4,7 +4,7 @@ Keystream under a seed that the verifier has just made up cannot be had earlier,
 time has been sent through this uplink. It goes only where customers leave room, through the same pacer, and is charged.
 """
 
-from ..platform import arena, clock, ffi
+from ..platform import arena, clock, ffi, frames
 from ..platform.sodium import STREAM
 from ..wire import proof
 from ..wire import sizes as S
@@ -71,7 +71,8 @@ class Proof:
 class Prover:
     """At most one proof at a time sends; `closing` holds those that wait for the agent's signature or were just closed.
 
-    `loop` is the relay's Loop, `tell` sends a message to the agent.
+    `loop` is the relay's Loop, `tell` sends a message to the agent. fill() sends what the pacer leaves and returns how
+    long to wait before the next call, in ms; call it only while `now` is a proof.
     """
 
     def __init__(self, loop, tell):
@@ -82,6 +83,11 @@ class Prover:
         self.busy = Busy()
         self._k = arena.take(4096)
         self._index = ffi.le32(self._k + _HEAD, 2)
+        self.begin()
+
+    def begin(self):
+        """Ready to fill; again after an exception there."""
+        self.fill = frames.step(self._filling())
 
     def command(self, c, payload):
         """A PROVE from the client's side. Returns 0, or the error code to answer."""
@@ -119,46 +125,50 @@ class Prover:
             c.left -= charge
             self.loop.originate(c, S.PROVE, payload)
 
-    def fill(self):
-        """Send what the pacer leaves. Returns how long to wait before the next call, in ms."""
-        p = self.now
-        elapsed = clock.diff(clock.ms(), p.at)
-        if elapsed >= p.ms:
-            self._over(p, elapsed)
-            return 100
+    def _filling(self):
         loop = self.loop
         pacer = loop.pacer
-        if loop.queue.count:
-            return 1
-        c = p.c
-        charge = _CELL << c.priority
-        tokens = pacer.tokens
         index = self._index
         k = self._k
-        first = n = p.chunks
-        end = n + BATCH
-        while tokens > 0 and n < end:
-            left = c.left - charge
-            if left < 0:
-                break
-            c.left = left
-            i = loop.slot()
-            a = loop.own_address(i)
-            index[1] = n
-            _MOVE(a + 24, k + 32, 8)
-            STREAM(a + 32, 1360, k + 36, k)
-            loop.seal_own(c, i, 1368, 7)
-            tokens -= 1457
-            n += 1
-        p.chunks = n
-        slot = elapsed // S.PROVE_SLOT_MS
-        if slot != p.slot and (n > first or tokens > 0):
-            p.slot = slot
-            if n > first:
-                p.slots += 1
-            else:
-                p.stalled += 1  # there was room, but nothing was paid for
-        return 0 if n == end else pacer.wait_ms()
+        wait = 0
+        while True:
+            yield wait
+            p = self.now
+            elapsed = clock.diff(clock.ms(), p.at)
+            if elapsed >= p.ms:
+                self._over(p, elapsed)
+                wait = 100
+                continue
+            if loop.queue.count:
+                wait = 1
+                continue
+            c = p.c
+            charge = _CELL << c.priority
+            tokens = pacer.tokens
+            first = n = p.chunks
+            end = n + BATCH
+            while tokens > 0 and n < end:
+                left = c.left - charge
+                if left < 0:
+                    break
+                c.left = left
+                i = loop.slot()
+                a = loop.own_address(i)
+                index[1] = n
+                _MOVE(a + 24, k + 32, 8)
+                STREAM(a + 32, 1360, k + 36, k)
+                loop.seal_own(c, i, 1368, 7)
+                tokens -= 1457
+                n += 1
+            p.chunks = n
+            slot = elapsed // S.PROVE_SLOT_MS
+            if slot != p.slot and (n > first or tokens > 0):
+                p.slot = slot
+                if n > first:
+                    p.slots += 1
+                else:
+                    p.stalled += 1  # there was room, but nothing was paid for
+            wait = 0 if n == end else pacer.wait_ms()
 
     def _over(self, p, elapsed):
         self.now = None
@@ -203,6 +213,6 @@ class Prover:
         self.closing = [p for p in self.closing if p.c is not c]
 
 
-# `fill` writes these as numbers: a global name costs a dictionary look-up per use.
+# `_filling` writes these as numbers: a global name costs a dictionary look-up per use.
 assert (S.HEADER + 0, S.HEADER + S.PROVE_HEAD, S.PROVE_BYTES, S.PROVE_PAYLOAD, S.PROVE) == (24, 32, 1360, 1368, 7)
 assert (_HEAD, _HEAD + 4, _WIRE) == (32, 36, 1457)

@@ -72,21 +72,26 @@ class Queue:
         base = arena.take(len(WEIGHTS) * RING * SLOT)
         self.rings = [Ring(base + p * RING * SLOT) for p in range(len(WEIGHTS))]
         self.count = 0
+        self.most = LEAST_BYTES  # in each ring
+        self.size = self.name = 0  # of the packet that `pop` gave
         self._turn = 0
 
-    def push(self, priority, address, size, name, rate_kbps):
+    def at(self, rate_kbps):
+        """Hold no more than what this rate carries."""
+        self.most = max(LEAST_BYTES, rate_kbps // 8 * HOLD_MS)
+
+    def push(self, priority, address, size, name):
         """Keep a packet; False when there is no room for it."""
         r = self.rings[priority]
-        if r.bytes + size > max(LEAST_BYTES, rate_kbps // 8 * HOLD_MS):
-            return False
-        if r.count == r.slots and not r.grow():
+        if r.bytes + size > self.most or (r.count == r.slots and not r.grow()):
             return False
         r.push(address, size, name)
         self.count += 1
         return True
 
     def pop(self):
-        """(address, size, name) of the packet whose turn it is (deficit round robin, Shreedhar and Varghese 1995).
+        """Address of the packet whose turn it is, its `size` and `name` beside it (deficit round robin, Shreedhar and
+        Varghese 1995); 0 when none is left. Nothing is allocated.
 
         The slot may be written again only after the caller has sent it. Call only while `count` > 0.
         """
@@ -98,12 +103,14 @@ class Queue:
                 if size == 0:  # forgotten
                     self._drop_head(r, 0)
                     if not self.count:
-                        return 0, 0, 0
+                        return 0
                     continue
                 if r.deficit >= size:
                     r.deficit -= size
                     self._drop_head(r, size)
-                    return r.base + i * SLOT, size, r.names[i]
+                    self.size = size
+                    self.name = r.names[i]
+                    return r.base + i * SLOT
             else:
                 r.deficit = 0
             self._turn = (self._turn + 1) % len(WEIGHTS)

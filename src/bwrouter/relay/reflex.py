@@ -53,12 +53,13 @@ class Reflex:
         n = net.PREAD(self.fd, self._text, 32, 0)
         if n <= 0:
             return -1  # ENODEV: the interface is gone
-        text = self._bytes
         value = 0
-        for i in range(n - 10 if n > 10 else 0, n):
-            digit = text[i] - 48
+        i = n - 10 if n > 10 else 0
+        while i < n:
+            digit = self._bytes[i] - 48
             if 0 <= digit <= 9:
-                value = value * 10 + digit if value < 100000000 else (value % 100000000) * 10 + digit
+                value = value % 100000000 * 10 + digit
+            i += 1
         return value
 
     def pending(self):

@@ -3,7 +3,7 @@
 import binascii
 import gc
 
-from ..platform import clock, ffi, memory, net, process
+from ..platform import clock, ffi, frames, memory, net, process
 from ..platform.ffi import RUNTIME
 from ..wire import sizes as S
 from ..wire import ticket as T
@@ -90,9 +90,7 @@ class Relay:
                 numbers = S.inner_range(self.worker, self.workers)
                 self.exit = Exit(fd, rules, self.loop.count, 2 * self.config["max_circuits"], numbers)
             else:
-                net.close(self.exit.fd)
-                self.exit.fd = fd
-                self.exit.rules = rules
+                self.exit.use(fd, rules)
             self.loop.exit = self.exit
             self.poller.set(2, fd)
         self.hello()
@@ -270,10 +268,12 @@ class Relay:
     def tick(self):
         """At every turn: what is due once a second."""
         now = clock.ms()
-        if clock.diff(now, self._second) < self.second_ms():
-            return
-        self._second = now
-        self._seconds += 1
+        if clock.diff(now, self._second) >= self.second_ms():
+            self._second = now
+            self._seconds += 1
+            self._every_second()
+
+    def _every_second(self):
         if self.loop is None:
             self.hello()
             return
@@ -326,52 +326,69 @@ class Relay:
         self.signals = process.Signals()
         self.poller.set(3, self.signals.fd)
         self.hello()
+        turn = frames.send(self._turning())
         wait = 100
         while not self.stopping:
-            wait = self.turn(wait)
+            wait = turn(wait)
         self.stop()
 
-    def turn(self, wait):
-        """Wait at most `wait` ms for something to do, and do it. Returns how long the next turn may wait."""
+    def _turning(self):
+        """Wait at most as many ms as are sent for something to do, do it; yields how long the next turn may wait."""
         poller = self.poller
-        n = poller.wait(wait)
-        if n and poller.ready(0):
-            self.control.read()
-        if n and poller.ready(3) and self.signals.take():
-            self.stopping = True
+        wait = 0
+        while True:
+            wait = yield wait
+            n = poller.wait(wait)
+            if n and poller.ready(0):
+                self.control.read()
+            if n and poller.ready(3) and self.signals.take():
+                self.stopping = True
+            wait = REST_MS if self.resting else 100
+            try:
+                if self.loop is not None:
+                    wait = self._serve(n, wait)
+                self.tick()
+            except MemoryError:
+                gc.collect()
+                if self.loop is not None:
+                    self.loop.begin()
+                    self.prover.begin()
+                    if self.exit is not None:
+                        self.exit.begin()
+                    self.loop.count("memory")
+
+    def _serve(self, n, wait):
+        """The data path's part of a turn; `n`: ready descriptors. Returns how long the next may wait, in ms."""
+        poller = self.poller
         loop = self.loop
-        wait = REST_MS if self.resting else 100
-        if loop is not None:
-            self.pacer.refill()
-            loop.flush()  # what waited goes first
-            if n and poller.ready(1):
-                loop.receive()
-                loop.flush()
-            if self.exit is not None:
-                if n and poller.ready(2):
-                    loop.from_tun()
-                if self.constant:
-                    loop.constant()
-                    wait = 5
-                loop.flush()
-            if self.prover.now is not None:  # last: what customers leave
-                wait = min(wait, self.prover.fill())
-                loop.flush()
-            if loop.queue.count:
-                wait = min(wait, self.pacer.wait_ms())
-            if self.resting:
-                if self.moved() != self._cells:
-                    self.resting = False
-                    self.say_sent()
-                # One more, for poll(2) may wake a little before a tick is due.
-                left = self.second_ms() + 1 - clock.diff(clock.ms(), self._second)
-                wait = min(wait, max(1, left))
-        try:
-            self.tick()
-        except MemoryError:
-            gc.collect()
-            loop.count("memory")
+        self.pacer.refill()
+        loop.flush()  # what waited goes first
+        if n and poller.ready(1):
+            loop.receive()
+            loop.flush()
+        if self.exit is not None:
+            if n and poller.ready(2):
+                loop.from_tun()
+            if self.constant:
+                loop.constant()
+                wait = 5
+            loop.flush()
+        if self.prover.now is not None:  # last: what customers leave
+            wait = min(wait, self.prover.fill())
+            loop.flush()
+        if loop.queue.count:
+            wait = min(wait, self.pacer.wait_ms())
+        if self.resting:
+            wait = self._rest(wait)
         return wait
+
+    def _rest(self, wait):
+        if self.moved() != self._cells:
+            self.resting = False
+            self.say_sent()
+        # One more, for poll(2) may wake a little before a tick is due.
+        left = self.second_ms() + 1 - clock.diff(clock.ms(), self._second)
+        return min(wait, max(1, left))
 
     def stop(self):
         for c in list(self.table.all):
