@@ -38,7 +38,8 @@ class Circuit:
         self.left = S.GRACE_UNITS * S.UNIT  # bytes that may still pass; below zero nothing does
         self.priority = priority  # log2 of the units paid for each unit sent
         self.next = NEXT_NONE
-        self.n0 = self.n1 = 0  # circuit id that the next hop wants, as two words
+        self.o0 = self.o1 = 0  # own circuit id, as two words
+        self.n0 = self.n1 = 0  # circuit id that the next hop wants
         self.p0 = self.p1 = 0  # and the previous end
         self.window = window  # name of the forward replay window
         self.back = 0  # where the names of the backward windows stand, in Table.words
@@ -110,7 +111,7 @@ class Table:
         k = self.blocks.take()
         c = Circuit(k, origin, priority, self.windows.take_one())
         c.back = (k - self.blocks.base + WINDOWS) // 4
-        self.new_cid(self.forward, c, OWN_CID)
+        c.o0, c.o1 = cell.cid_words(self.new_cid(self.forward, c, OWN_CID))
         i = self.index(c)
         self._at[i] = c
         self.idle[i] = self.age[i] = 0

@@ -92,8 +92,7 @@ class Loop:
         # A global name costs MicroPython a dictionary look-up per use.
         xor, decrypt, encrypt, shorthash, memcmp = STREAM_XOR, DECRYPT, ENCRYPT, SHORTHASH, _MEMCMP
         last = None  # the circuit of the cell before, whose fields these are
-        w = k = priority = 0
-        seen = 0
+        w = k = priority = o0 = o1 = n0 = n1 = seen = 0
         while True:
             yield seen
             # A batch may not run far ahead of the pacer: on a slow uplink it would be heard in the household. Without
@@ -103,6 +102,7 @@ class Loop:
                 seen = 0
                 continue
             seen = bytes_in = bytes_out = sent = 0
+            last = None
             q = tx.queued
             run_name = tx._name
             run_size = tx._size
@@ -129,22 +129,26 @@ class Loop:
                             w = c.window
                             k = c.k
                             priority = c.priority
+                            o0 = c.o0
+                            o1 = c.o1
+                            n0 = c.n0
+                            n1 = c.n1
                         if d[3] or number >= 1073741824:
                             self.count("counter")
                             continue
                         # Neither is under the tag: a changed bit there must not pass either.
-                        if d[4] or d[5] or memcmp(a, k + 240, 8):
+                        if d[4] or d[5] or d[0] != o0 or d[1] != o1:
                             self.count("unknown-circuit")
                             continue
-                        if number != following[w] and not windows.fresh(w, number):
+                        due = following[w]
+                        if number != due and not windows.fresh(w, number):
                             self.count("replay")
                             continue
                         d[1] = 0
-                        d[4] = 0
                         if decrypt(a + 24, 0, 0, a + 24, n - 24, a + 8, 9, a + 4, k):
                             self.count("tag")
                             continue
-                        if number == following[w]:
+                        if number == due:
                             following[w] = number + 1
                         else:
                             windows.take(w, number)
@@ -153,8 +157,8 @@ class Loop:
                         command = contents[i][n]
                         if command == 1 and left >= 0 and c.next == 2 and n > 40:
                             c.left = left
-                            d[0] = c.n0
-                            d[1] = c.n1
+                            d[0] = n0
+                            d[1] = n1
                             xor(a, a, 24, a + n - 12, k + 96)
                             name = k + 208
                         elif command == 2 and left >= 0 and c.session is not None:
