@@ -59,6 +59,7 @@ class Relay:
         self._cells = 0
         self.resting = False  # nothing came or went for a second: the agent looks rarely, and is told when that ends
         self.collector = memory.Collector()
+        self.turn = frames.send(self._turning())  # turn(wait) -> how long the next may wait, ms
 
     # -- messages of the agent ---------------------------------------------------
 
@@ -326,10 +327,9 @@ class Relay:
         self.signals = process.Signals()
         self.poller.set(3, self.signals.fd)
         self.hello()
-        turn = frames.send(self._turning())
         wait = 100
         while not self.stopping:
-            wait = turn(wait)
+            wait = self.turn(wait)
         self.stop()
 
     def _turning(self):
