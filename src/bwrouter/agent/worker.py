@@ -4,7 +4,8 @@ HTTP, TLS and name look-ups block on MicroPython, and a signature takes a tenth 
 process must send a rate every 200 ms, so the two are apart (docs/decisions.md). They exchange JSON messages:
 to the worker `{"t":"open","tickets":[...]}` and `{"t":"redeem","gateway":key,"items":[...]}`, from it
 `{"t":"opened"|"redeemed","gateway":key,"results":[...]}`, the same with `"error"` instead,
-`{"t":"promised","gateway":key,"receipts":[...]}`, and `{"t":"state",...}`.
+`{"t":"promised","gateway":key,"receipts":[...]}`, and `{"t":"state",...}`. For a router that needs an anchor: from the
+worker `{"t":"anchors","offers":[descriptor]}` and `{"t":"published","descriptor":...}`, to it `{"t":"anchored",...}`.
 """
 
 import json

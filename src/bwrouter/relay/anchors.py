@@ -65,8 +65,7 @@ class Anchors:
             relay, obf, raw = A.verify(payload, self.setup.public, link_key, now)
             if raw and D.verify(raw, self.setup.gateway_keys, now).relay != relay:
                 return S.E_SIGNATURE
-        except A.Malformed as e:
-            self.count("anchor-" + str(e))
+        except A.Malformed:
             return S.E_SIGNATURE
         except D.BadDescriptor as e:
             return e.code
