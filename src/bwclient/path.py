@@ -71,8 +71,8 @@ def _same_owner(a: Descriptor, b: Descriptor, facts: Facts) -> bool:
 
 
 def reachable(path: Sequence[Descriptor]) -> bool:
-    """Whether each hop can be spoken to by the one before it: one behind an anchor must come after a hop that is public,
-    or its answer would end at a NAT, and not after its anchor, which does not extend to its own address."""
+    """Whether each hop can be spoken to by the one before it: one behind an anchor must come after a public hop, or its
+    answer would end at a NAT, and not after its anchor, which does not extend to its own address."""
     before: Descriptor | None = None
     for d in path:
         if d.anchored and (before is None or before.anchored or _near(before, d)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,13 +18,11 @@ from bwclient.circuit import CircuitError
 from bwclient.tunnel import Tunnel
 from bwrouter.agent import anchor as agent_anchor
 from bwrouter.agent.anchor import Anchor
-from bwrouter.agent.link import Link
 from bwrouter.agent.log import Log
 from bwrouter.platform import net
 from bwrouter.relay import anchors
-from bwrouter.wire import anchor as A
 from bwrouter.wire import descriptor as D
-from bwrouter.wire import handshake, noise
+from bwrouter.wire import handshake
 from bwrouter.wire import sizes as S
 
 from .scene import RelayProcess, Scene, Source
@@ -145,3 +145,93 @@ def test_a_middle_hop_is_reached_too(scene: Scene) -> None:
         pipe.near.send(echo_request(tunnel.inner_v4, "198.18.9.7", 1))
         assert len(pipe.read(tunnel)) == 1 and home.introductions == 1
         tunnel.close()
+
+
+def test_without_the_flag_the_answer_from_elsewhere_leads_nowhere(scene: Scene, home: Home) -> None:
+    """The hop before goes on speaking to the anchor, for whom such cells are nothing."""
+    d = home.descriptor()
+    with pytest.raises(CircuitError):
+        build(home, [scene.relays[1].descriptor(), home.relay.descriptor(v4=d.v4, port4=d.port4)])
+
+
+def test_an_anchor_that_dies_is_replaced_and_one_that_refuses_passed_over(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_anchor, "PING_MS", 300)
+    monkeypatch.setattr(agent_anchor, "AGAIN_MS", 200)
+    one, two, no, relay = scene.relays
+    serve(one, anchors=4)
+    serve(two, anchors=4)
+    serve(no)
+    places: list[Any] = []
+    home = Home(relay)
+    home.anchor.changed = lambda: places.append(home.anchor.place)
+    try:
+        home.anchor.offer([no.descriptor().raw])
+        home.until("refusal", lambda: "no anchor" in home.anchor.error)
+        assert not places and no.fresh_stats()["drops"]["anchor-12"] >= 1
+        home.anchor.offer([r.descriptor().raw for r in (one, two, no)])
+        home.until("anchor", lambda: home.anchor.place)
+        first = next(r for r in (one, two) if r.id.hex() == home.anchor.name)
+        os.kill(first.process.pid, signal.SIGSTOP)
+        try:
+            other = two if first is one else one
+            home.until("another", lambda: home.anchor.name == other.id.hex(), 15)
+        finally:
+            os.kill(first.process.pid, signal.SIGCONT)
+        assert [p and p[1] for p in places] == [first.port, None, other.port]
+        serve(other)  # its owner switches it off: the circuit ends
+        home.until("and back", lambda: home.anchor.name == first.id.hex(), 15)
+    finally:
+        home.anchor.close()
+
+
+def test_a_renewed_circuit_takes_the_place_of_the_old_one(
+    scene: Scene, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_anchor, "RENEW_MS", 500)
+    monkeypatch.setattr(agent_anchor, "OVERLAP_MS", 300)
+    old = home.anchor._links[0]
+    home.until("renewal", lambda: home.anchor._links[0] is not old and len(home.anchor._links) > 1)
+    monkeypatch.setattr(agent_anchor, "RENEW_MS", 60_000)
+    home.until("leave", lambda: len(home.anchor._links) == 1)
+    assert home.anchor.place == (net.ip_bytes(scene.relays[0].ip), scene.relays[0].port)
+    end = time.monotonic() + 5
+    while scene.relays[0].fresh_stats()["circuits"] != 1 and time.monotonic() < end:
+        home.turn()
+    assert (scene.relays[0].stats["circuits"], scene.relays[0].stats["anchored"]) == (1, 1)
+    tunnel = build(home, [scene.relays[1].descriptor(), home.descriptor()])
+    tunnel.close()
+
+
+def test_introductions_flooded_are_limited(scene: Scene) -> None:
+    with at_home(scene, 3) as home:
+        home.deaf = True
+        assert home.anchor.place is not None
+        where = (net.ip_text(home.anchor.place[0]), home.anchor.place[1])
+        before = scene.relays[0].fresh_stats()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            end = time.monotonic() + 3
+            sent = 0
+            while time.monotonic() < end:
+                s.sendto(handshake.create(home.relay.obf, os.urandom(8), os.urandom(S.NOISE1)), where)
+                sent += 1
+                home.turn()
+                time.sleep(0.005)
+        after = scene.relays[0].fresh_stats()
+        assert sent > 200 and 0 < home.introductions <= anchors.EACH_MOST * 6
+        assert after["drops"]["introduce-limit"] - before["drops"].get("introduce-limit", 0) > sent // 2
+        assert home.anchor.place is not None, "the router stays"
+
+
+def test_an_anchored_routers_idle_circuits_keep_its_nat_open(scene: Scene, home: Home) -> None:
+    """A PAD after 20 s, which is the client's to ignore."""
+    tunnel = build(home, [scene.relays[1].descriptor(), home.descriptor()])
+    assert tunnel.circuit is not None
+    before, end = home.relay.fresh_stats()["cells_out"], time.monotonic() + 26
+    while time.monotonic() < end:  # nobody says anything: neither the client nor a ping of its own
+        home.turn()
+        time.sleep(0.05)
+    assert home.relay.fresh_stats()["cells_out"] - before == 1
+    tunnel.step(50)
+    tunnel.close()

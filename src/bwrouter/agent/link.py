@@ -41,8 +41,8 @@ class Link:
         return sodium.stream_xor(self.d.obf, body[-S.NONCE :], head) + body
 
     def take(self, raw):
-        """What a datagram says: (command, payload) of a cell, (CREATED, b"") once the circuit stands, (COOKIE, b"") when
-        CREATE is to be sent again, (REFUSED, code); None when it says nothing to us."""
+        """What a datagram says: (command, payload) of a cell, (CREATED, b"") once the circuit stands, (COOKIE, b"")
+        when CREATE is to be sent again, (REFUSED, code); None when it says nothing to us."""
         if len(raw) < S.HEADER + S.TAIL + 1:
             return None
         packet = sodium.stream_xor(self.obf, raw[-S.NONCE :], raw[: S.HEADER]) + raw[S.HEADER :]

@@ -197,8 +197,9 @@ class Setup:
         self.send(handshake.create(p.packet_args[0], p.packet_args[1], p.packet_args[2], cookie), p.sockaddr)
 
     def on_reply(self, c, packet, sockaddr):
-        """A handshake packet of `sockaddr` to a circuit that waits for one. Returns ("created", Noise message 2) when the circuit is
-        extended, ("refused", code) when the next hop wants no circuit, None when the packet was dropped."""
+        """A handshake packet of `sockaddr` to a circuit that waits for one. Returns ("created", Noise message 2)
+        when the circuit is extended, ("refused", code) when the next hop wants no circuit, None when the packet was
+        dropped."""
         if sodium.shorthash(handshake.backward_mac_key(c.extend.link_key), packet[:16]) != packet[16:24]:
             return self.count("link-mac")
         try:
