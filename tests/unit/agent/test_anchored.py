@@ -1,10 +1,11 @@
 """What a router with an anchor publishes, shows, and asks of a gateway."""
 
+from harness import raises
+
 from bwrouter.agent import publish, results, status
 from bwrouter.agent.reach import Reach
 from bwrouter.platform import config, sodium
 from bwrouter.wire import descriptor as D
-from harness import raises
 
 GATEWAY, GATEWAY_SECRET = sodium.ed25519_keypair(b"g" * 32)
 PLACE = {"v4": "c6120102", "port": 4003, "relay": "ab" * 32, "error": ""}
