@@ -159,6 +159,7 @@ def test_an_anchor_that_dies_is_replaced_and_one_that_refuses_passed_over(
 ) -> None:
     monkeypatch.setattr(agent_anchor, "PING_MS", 300)
     monkeypatch.setattr(agent_anchor, "AGAIN_MS", 200)
+    monkeypatch.setattr(agent_anchor, "WAIT_MS", (300, 1000))
     one, two, no, relay = scene.relays
     serve(one, anchors=4)
     serve(two, anchors=4)

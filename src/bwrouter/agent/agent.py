@@ -97,7 +97,8 @@ class Agent:
             self.idle.echoes()
             self.read_relay()
             self.read_child()
-            self.anchor.read()
+            if self.poller.ready(4):
+                self.anchor.read()
         self.anchor.tick()
         self.poller.set(4, self.anchor.fd)
         now = clock.ms()

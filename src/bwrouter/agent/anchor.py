@@ -113,6 +113,8 @@ class Anchor:
         return proof if proof and descriptor.parse(proof).until > clock.unix() else b""
 
     def _keep(self, link, now):
+        if clock.diff(now, link.since) > OVERLAP_MS:  # one that takes us and lets us go at once is no better than none
+            self._bad, self._wait = [], WAIT_MS[0]
         if link.proof != UP and clock.diff(now, link.at) >= AGAIN_MS and self._proof(link):
             self._ask(link)
         if link is not self._links[0] and clock.diff(now, self._links[0].since) > OVERLAP_MS:
@@ -191,8 +193,6 @@ class Anchor:
             link.since = clock.ms()
             self._links.remove(link)
             self._links.insert(0, link)
-            self._wait = WAIT_MS[0]
-            self._bad = []
             self.error = ""
             self.log.info("reached through %s" % link.d.relay.hex()[:16])
             self._told()

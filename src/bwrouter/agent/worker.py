@@ -27,7 +27,7 @@ PROVE_TRIES = 3
 PROVE_S = 600  # proofs are checked again after so long even if nothing changed: they take a second on a small CPU
 VERDICTS_S = 60
 OFFERS_S = 600  # other anchors are asked for after so long ...
-OFFERS_WAIT_S = 15  # ... and while there is none
+OFFERS_WAIT_S = 30  # ... and while there is none
 WAIT_MS = 500
 REST_MS = 4000  # while nothing changes; orders are heard at once
 _SHOWN = ("payout", "region", "units", "cumulative_wei", "claimed_wei", "balance_wei")
@@ -157,7 +157,7 @@ class Worker:
         self._keep_offers(ready[0])
         self._keep_free(ready[0])
         state = self.stake.get("state") if self.stake else ""
-        if state in ("active", "suspended"):  # verifiers must reach a suspended one, or it is never acquitted
+        if self._standing():
             for gateway in ready:
                 self._keep_published(gateway)
                 self.serve()
@@ -182,7 +182,8 @@ class Worker:
         signature may take its time."""
         now = clock.unix()
         wait = OFFERS_S if self.reach.anchor is not None else OFFERS_WAIT_S
-        if not self.reach.alone():
+        # Before there is a stake nothing can be published, and anchors keep nobody whom no gateway knows.
+        if not self.reach.alone() or not self._standing():
             if self._offers_at:
                 self._offers_at = 0
                 self._send({"t": "anchors", "offers": []})
@@ -199,6 +200,10 @@ class Worker:
 
     def _active(self):
         return self.stake is not None and self.stake.get("state") == "active"
+
+    def _standing(self):
+        """Whether a descriptor may be published: verifiers must reach a suspended router, or it is never acquitted."""
+        return self.stake is not None and self.stake.get("state") in ("active", "suspended")
 
     def _calm(self, least_s):
         """Seconds between two looks at something: the longer ago money moved, the more."""
