@@ -70,6 +70,17 @@ def _same_owner(a: Descriptor, b: Descriptor, facts: Facts) -> bool:
     return bool(owner) and owner == facts.get(b.relay, _NOTHING).owner
 
 
+def reachable(path: Sequence[Descriptor]) -> bool:
+    """Whether each hop can be spoken to by the one before it: one behind an anchor must come after a public hop, or its
+    answer would end at a NAT, and not after its anchor, which does not extend to its own address."""
+    before: Descriptor | None = None
+    for d in path:
+        if d.anchored and (before is None or before.anchored or _near(before, d)):
+            return False
+        before = d
+    return True
+
+
 def weight(d: Descriptor, known: Known, profile: str, largest_stake: int = 0) -> float:
     """How much a relay is worth for a profile; above 0."""
     claimed: float = max(float(d.rate), 1.0)
@@ -108,6 +119,7 @@ def choose(relays: Sequence[Descriptor], hops: int, region: int | None = None, a
     facts = facts or {}
     usable = [d for d in relays if d.relay not in avoid and (not w.regions or d.region in w.regions)]
     exits = [d for d in usable if d.exit and (last is None or d.relay == last)]
+    exits = [d for d in exits if w.hops > 1 or not d.anchored]
     exits = [d for d in exits if last is not None or not w.exit_region or d.region == w.exit_region]
     where = f" in region {w.exit_region}" if w.exit_region else f" in regions {w.regions}" if w.regions else ""
     if not exits:
@@ -117,7 +129,10 @@ def choose(relays: Sequence[Descriptor], hops: int, region: int | None = None, a
     if only_apart:
         usable = [d for d in usable if d.relay not in apart]
     for place in range(w.hops - 2, -1, -1):
-        path.insert(0, _next(path, usable, w, facts, top, guards if place == 0 else (), guards, apart))
+        # The first hop is public, for buyers sit behind NATs themselves; so is whoever stands before an anchored one.
+        open_only = place == 0 or path[0].anchored
+        among = [d for d in usable if not d.anchored] if open_only else usable
+        path.insert(0, _next(path, among, w, facts, top, guards if place == 0 else (), guards, apart))
     return path
 
 

@@ -176,7 +176,7 @@ class Relays:
         self._avoid = {relay: times for relay, times in self._avoid.items() if times[1] > now}
         avoid = sorted((r for r in self._avoid if r != last), key=self._avoid.__getitem__)
         old = sum(now - self._avoid[r][0] >= RECENT_SECONDS for r in avoid)
-        here = [d for d in self.listed if d.region in wish.regions]
+        here = [d for d in self.listed if d.region in wish.regions and not d.anchored]
         guards = self.guards.ids(here, lambda d: weight(d, facts[d.relay], wish.profile), wish.diversity)
         # What failed longest ago is tried again before there is no path at all.
         plans = [(avoid[i:], True) for i in range(old + 1)] if apart else []

@@ -10,6 +10,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from bwgateway.keys import Keys
+from bwrouter.wire.descriptor import ANCHORED
 
 VERSION = 1
 BODY = struct.Struct("<B32s32s32s4sH16sHHHI16sI")
@@ -64,6 +65,8 @@ def parse(raw: bytes) -> Descriptor:
 
 
 def _check_addresses(d: Descriptor) -> None:
+    if d.flags & ANCHORED and (not d.port4 or d.port6 or d.flags >> 4):
+        raise BadDescriptor("is of an anchored relay: it has the anchor's IPv4 address, no other, and one worker")
     if not d.port4 and not d.port6:
         raise BadDescriptor("names no address: set IPv4 and port or IPv6 and port")
     if d.port4 and any(d.v4 in n for n in _REFUSED_V4):

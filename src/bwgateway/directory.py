@@ -22,6 +22,7 @@ from bwgateway.chain.answers import Stake, Standing
 from bwgateway.database import Database
 from bwgateway.problems import Problem
 from bwgateway.schema import counters, descriptors
+from bwrouter.wire.descriptor import ANCHORED
 
 PREFIX = b"bwrouter/1 directory\n"
 HEADER = struct.Struct("<4s8sB3xQQQII32s")
@@ -181,3 +182,8 @@ def place(row: Any) -> tuple[int, int]:
     """(flags, rate in kbit/s) of a row's descriptor."""
     _, flags, rate = PLACE.unpack_from(bytes(row.body), 121)
     return int(flags), int(rate)
+
+
+def public_v4(row: Any) -> bool:
+    """Whether a row's relay has an IPv4 address of its own."""
+    return bool(any(bytes(row.body)[101:103]) and not place(row)[0] & ANCHORED)

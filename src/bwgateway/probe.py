@@ -34,6 +34,7 @@ class Probe:
 
     def __init__(self, relay: Any) -> None:
         self.relay = relay
+        self.heard_from: tuple[str, int] | None = None
         self.heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.cid = bytes(cell.make_cid(os.urandom(8)))
         self._obf, self._link_key = secrets.token_bytes(32), secrets.token_bytes(S.LINK_KEY)
@@ -90,10 +91,13 @@ class _Socket(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self.waiting: dict[tuple[str, int], list[Probe]] = {}
+        self.anchored: list[Probe] = []
+        """Those of relays that answer from an address which the directory does not know."""
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        for probe in self.waiting.get((addr[0], addr[1]), []):
+        for probe in [*self.waiting.get((addr[0], addr[1]), []), *self.anchored]:
             if probe.take(data):
+                probe.heard_from = (addr[0], addr[1])
                 return
 
 
@@ -140,18 +144,19 @@ class Prober:
             log.debug("probe.failed", relay=relay.relay.hex(), error=str(e))
             return False
         place = (host, port)
-        protocol.waiting.setdefault(place, []).append(probe)
+        asked = protocol.anchored if relay.anchored else protocol.waiting.setdefault(place, [])
+        asked.append(probe)
         try:
             for _ in range(REPEATS):
                 transport.sendto(probe.create(), place)
                 await asyncio.wait([probe.heard], timeout=REPEAT_SECONDS)
                 if probe.heard.done():
-                    transport.sendto(probe.destroy(), place)
+                    transport.sendto(probe.destroy(), probe.heard_from or place)
                     return True
             return False
         finally:
-            protocol.waiting[place].remove(probe)
-            if not protocol.waiting[place]:
+            asked.remove(probe)
+            if not protocol.waiting.get(place, [probe]):
                 del protocol.waiting[place]
 
     async def _open(self, family: int) -> tuple[asyncio.DatagramTransport, _Socket]:

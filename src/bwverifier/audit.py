@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bwclient.path import reachable
 from bwrouter.wire.descriptor import Descriptor
 
 from .covert import FORGIVEN
@@ -56,7 +57,7 @@ class Seen:
 def entries(target: Descriptor, relays: Sequence[Descriptor], audited: Callable[[bytes], int]) -> list[Descriptor]:
     """Relays through which the target's whole claim can be seen: audited at WIDE times it. A claim alone is no rate."""
     wide = [d for d in relays if min(audited(d.relay), d.rate) >= WIDE * target.rate]
-    return [d for d in wide if d.relay != target.relay]
+    return [d for d in wide if d.relay != target.relay and reachable([d, target])]
 
 
 def pick(among: Sequence[Descriptor], count: int, but: Sequence[Descriptor] = ()) -> list[Descriptor]:
@@ -82,7 +83,8 @@ class Auditor:
         because other hops failed or others' proofs were under way."""
         wide = entries(target, relays, audited)
         kinds = {"over an entry": self._kind(target, relays, wide, claim, ms)} if wide else {}
-        kinds["direct"] = self._kind(target, relays, [], claim, ms)
+        if not target.anchored:  # one behind an anchor answers to public addresses only: over entries it is
+            kinds["direct"] = self._kind(target, relays, [], claim, ms)
         kinds = {name: made for name, made in kinds.items() if made}
         return conclude(kinds, claim, covert) if kinds else None
 
@@ -94,7 +96,7 @@ class Auditor:
         low, high = (int(s * 1000) for s in OCCUPIED_SECONDS)
         for _ in range(self.tries + MUTE_TRIES):
             first = pick(wide, 1)
-            rest = pick(relays, self.hops - 1 - len(first), [target, *first])
+            rest = pick([d for d in relays if not d.anchored], self.hops - 1 - len(first), [target, *first])
             m = self.probe.measure([*first, target, *rest], len(first), ms, claim)
             if m.occupied:
                 time.sleep((low + secrets.randbelow(high - low)) / 1000)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from bwclient.circuit import Circuit
 from bwclient.meter import TicketSource
-from bwclient.path import PathError
+from bwclient.path import PathError, reachable
 from bwclient.proxy import Cell, listen
 from bwclient.settings import Settings as ClientSettings
 from bwclient.steer import Chooser, Lost, Steering
@@ -90,8 +90,12 @@ class Through(Chooser):
         if base[0].relay == self.target.relay:  # the first hop sees our address
             if len(base) == 2:
                 raise NoPath("too few relays to put another one before it")
-            return [base[1], self.target, *base[2:]]
-        return [base[0], self.target, *base[2:]] if len(base) > 2 else [base[0], self.target, base[1]]
+            path = [base[1], self.target, *base[2:]]
+        else:
+            path = [base[0], self.target, *base[2:]] if len(base) > 2 else [base[0], self.target, base[1]]
+        if not reachable(path):
+            raise NoPath("it and another relay of the path sit behind anchors")
+        return path
 
     def blame(self, relay: bytes) -> None:
         """A hop let us down."""

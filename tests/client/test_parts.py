@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -16,13 +17,13 @@ from bwclient.directory import DirectoryError, fetch
 from bwclient.guards import Guards
 from bwclient.health import PATIENCE_BESIDE, PATIENCE_LEAST, SILENCE_LEAST, Health
 from bwclient.meter import HopMeter, NoTicket
-from bwclient.path import INTERACTIVE, RELAXED, STRICT, Known, PathError, Wish, choose, weight
+from bwclient.path import INTERACTIVE, RELAXED, STRICT, Known, PathError, Wish, choose, reachable, weight
 from bwclient.purse import split
 from bwclient.reach import OWN
 from bwclient.relays import Relays
 from bwclient.resolver import Resolver
 from bwrouter.platform import net
-from bwrouter.wire.descriptor import EXIT, Descriptor
+from bwrouter.wire.descriptor import ANCHORED, EXIT, Descriptor
 
 # -- settings ------------------------------------------------------------------------------
 
@@ -222,6 +223,49 @@ def test_no_two_hops_of_one_network_or_owner():
     with pytest.raises(PathError, match="separate networks and hands; ask for fewer --hops, or set diversity"):
         choose(near[:6] + apart(1, 100, exit=True), 3, wish=Wish(hops=3, diversity=STRICT))
     assert len(choose(near[:6] + apart(1, 100, exit=True), 3, wish=Wish(hops=3, diversity=RELAXED))) == 3
+
+
+def anchored(d: Descriptor) -> Descriptor:
+    d.flags |= ANCHORED
+    return d
+
+
+def test_a_relay_behind_an_anchor_comes_after_a_public_one_only():
+    public, hidden = apart(5), [anchored(d) for d in apart(5, 20)]
+    exits = apart(1, 100, exit=True) + [anchored(d) for d in apart(2, 110, exit=True)]
+    places: Counter[int] = Counter()
+    for hops in (2, 3, 4):
+        for _ in range(200):
+            p = choose([*public, *hidden, *exits], hops, wish=Wish(hops))
+            assert reachable(p) and not p[0].anchored
+            assert not any(a.anchored and b.anchored for a, b in itertools.pairwise(p))
+            places.update(i - hops for i, d in enumerate(p) if d.anchored)
+    assert places[-1] and places[-2], "at the end and before it"
+    assert all(not choose([*public, *exits], 1, wish=Wish(1))[0].anchored for _ in range(50))
+    with pytest.raises(PathError):
+        choose([*hidden, *exits], 3, wish=Wish(3))
+    with pytest.raises(PathError, match="no exit"):
+        choose([*public, *exits[1:]], 1, wish=Wish(1))
+
+
+def test_an_anchor_is_on_no_path_with_its_router():
+    """It does not extend to its own address, which its router's descriptor shows."""
+    anchor, other, exit = relay(1, "20.1.0.1"), relay(2, "20.2.0.1"), anchored(relay(3, "20.1.0.1", exit=True))
+    for diversity in (STRICT, RELAXED):
+        for _ in range(50):
+            assert choose([anchor, other, exit], 2, wish=Wish(2, diversity=diversity))[0] is other
+        with pytest.raises(PathError):
+            choose([anchor, exit], 2, wish=Wish(2, diversity=diversity))
+    assert not reachable([anchor, exit]) and reachable([other, exit]) and not reachable([exit]) and reachable([anchor])
+
+
+def test_no_guard_is_behind_an_anchor(file, tmp_path):
+    s = settings.load(str(file), {"state_dir": str(tmp_path), "region": 1, "hops": 2, "diversity": "relaxed"})
+    relays = Relays(s)
+    relays.listed = [*apart(2), *(anchored(d) for d in apart(6, 20)), *apart(1, 100, exit=True)]
+    for _ in range(20):
+        assert not relays.choose()[0].anchored
+    assert not {d.relay for d in relays.listed if d.anchored} & {bytes.fromhex(g) for g in relays.guards._entries}
 
 
 def test_hops_are_one_to_five_and_the_exit_region_holds():

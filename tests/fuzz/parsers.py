@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from bwrouter.platform import ffi, net, sodium
+from bwrouter.relay import anchors, credit, setup
 from bwrouter.relay import circuit as C
-from bwrouter.relay import credit, setup
 from bwrouter.relay import exit as exits
 from bwrouter.relay.rules import Rules
-from bwrouter.wire import address, handshake, noise, replay
+from bwrouter.wire import address, anchor, handshake, noise, replay
 from bwrouter.wire import descriptor as D
 from bwrouter.wire import sizes as S
 from bwrouter.wire import ticket as T
@@ -120,7 +120,7 @@ def target_reply(data: bytes) -> None:
     head += data[:8].ljust(8, b"\0")
     packet = head + sodium.shorthash(handshake.backward_mac_key(key), head) + data[8:]
     try:
-        value = s.on_reply(c, packet) if len(packet) >= 41 else None
+        value = s.on_reply(c, packet, net.pack_addr("198.18.0.1", 9)) if len(packet) >= 41 else None
         kind, said = value or ("", b"")
         assert kind in ("", "created", "refused")
         assert kind != "created" or (len(said) == S.NOISE2 and c.next == C.NEXT_READY)
@@ -128,6 +128,29 @@ def target_reply(data: bytes) -> None:
         s.on_stray(data, _OBF)
     finally:
         s.forget(c)
+        s.table.remove(c)
+
+
+def target_anchor(data: bytes) -> None:
+    """What a router says to its anchor, what strangers send there, and what an anchor says to its router."""
+    s, sent = _setup()
+    sent.clear()
+    served = anchors.Anchors(s, lambda name: None, lambda c: None)
+    served.most = 2
+    c = s.table.add(1)
+    try:
+        assert served.ask(c, data) in S.ERRORS and not s.table.kept
+        served.all = [anchors.Entry(c, bytes(32), _OBF)]
+        assert served.find(data, net.pack_addr("198.18.0.1", 9)) is None
+        try:
+            where, packet = anchor.parse_introduction(data)
+        except anchor.Malformed:
+            return
+        s.budget.left = 400_000
+        assert s.introduced(packet, where) is None
+        assert not sent or not address.refused(net.unpack_addr(where)[0], s.own)
+        assert sum(map(len, sent)) <= len(packet)
+    finally:
         s.table.remove(c)
 
 
@@ -325,8 +348,11 @@ def seeds() -> dict[str, list[bytes]]:
     v6 = b"\x01\x60\0\0\0\0\x08\x3a\x40" + S.INNER_V6 + b"\0\x02" + b"\x20\x01\0\x02" + bytes(12) + bytes(8)
     body = bytes([S.CREATE]) + bytes(16) + struct.pack("<H", len(n1)) + n1
     reply = handshake.created(_OBF, b"12345678", b"87654321", b"l" * 16, bytes(S.NOISE2), 400)
+    ask = anchor.pack(bytes(32), _SECRET * 2, _OBF, _PUBLIC, bytes(16), 1_800_000_000)
+    introduction = anchor.introduction(net.pack_addr("198.18.0.1", 9), handshake.create(_OBF, b"12345678", n1))
     steps = bytes((i * 37 + 11) & 0xFF for i in range(200))
     return {
+        "anchor": [ask, ask + good_descriptor(), introduction],
         "create": [reply, handshake.create(_OBF, b"12345678", n1)[16:]],
         "descriptor": [good_descriptor(), good_descriptor()[: S.DESCRIPTOR_RELAY_PART]],
         "extend": [good_descriptor() + bytes(16) + n1, good_descriptor(v4=b"\x7f\0\0\1") + bytes(16) + n1],

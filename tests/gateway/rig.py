@@ -241,9 +241,9 @@ class Relay:
     def earnings(self) -> Any:
         return self.rig.get(f"/v1/earnings/{self.id.hex()}")
 
-    def descriptor(self, ahead: int = 3600, v4: bytes = bytes((198, 18, 0, 11)), region: int = 1) -> bytes:
+    def descriptor(self, ahead: int = 3600, v4: bytes = bytes((198, 18, 0, 11)), region: int = 1, flags: int = 0) -> bytes:
         body = BODY.pack(
-            1, self.id, secrets.token_bytes(32), secrets.token_bytes(32), v4, 51900, bytes(16), 0, region, 0,
+            1, self.id, secrets.token_bytes(32), secrets.token_bytes(32), v4, 51900, bytes(16), 0, region, flags,
             self.rate_kbps, bytes(16), int(time.time()) + ahead,
         )  # fmt: skip
         return body + self.identity.sign(body).signature

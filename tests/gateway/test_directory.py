@@ -8,6 +8,7 @@ import pytest
 import requests
 from nacl.signing import VerifyKey
 
+from bwrouter.wire.descriptor import ANCHORED
 from tests.gateway.rig import Relay, Rig
 
 pytestmark = pytest.mark.slow
@@ -36,6 +37,19 @@ def test_published_and_listed(rig: Rig, relay: Relay) -> None:
     older = publish(relay, relay.descriptor(ahead=1800))
     assert (older.status_code, older.json()["code"]) == (409, "stale")
     assert rig.get("/v1/directory") == listing
+
+
+def test_anchors_are_drawn_among_those_with_an_address_of_their_own(rig: Rig, relay: Relay) -> None:
+    hidden = Relay(rig).register()
+    v4 = bytes((198, 18, 0, 11))
+    answer = publish(hidden, hidden.descriptor(flags=ANCHORED | 1 << 4))
+    assert answer.status_code == 422 and "one worker" in answer.text
+    assert publish(relay, relay.descriptor(ahead=3650)).status_code == 200
+    assert publish(hidden, hidden.descriptor(flags=ANCHORED, v4=v4)).status_code == 200
+    listed = {bytes.fromhex(raw)[1:33] for raw in rig.get("/v1/directory")["descriptors"]}
+    assert {relay.id, hidden.id} <= listed
+    offered = [bytes.fromhex(raw)[1:33] for raw in rig.get("/v1/anchors")["descriptors"]]
+    assert relay.id in offered and hidden.id not in offered and len(offered) == len(set(offered)) <= 8
 
 
 def test_refused_descriptors(rig: Rig, relay: Relay) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
 from bwgateway.probe import MISSES, Prober
 from bwrouter.platform import sodium
 from tests.relay.scene import Scene
+from tests.relay.test_anchor import at_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
@@ -42,4 +44,33 @@ async def test_relays_that_live_answer(runtime: str, monkeypatch: pytest.MonkeyP
                 stats = relay.fresh_stats()
                 assert stats["circuits"] == 0, stats
         finally:
+            await prober.close()
+
+
+async def test_a_relay_behind_an_anchor_answers_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bwgateway.probe.REPEAT_SECONDS", 0.5)
+    with Scene() as scene, at_home(scene, 2) as home:
+        over = threading.Event()
+
+        def turns() -> None:
+            while not over.wait(0.01):
+                home.turn()
+
+        thread = threading.Thread(target=turns)
+        thread.start()
+        prober = Prober()
+        try:
+            body = home.descriptor().raw
+            answered = await prober.round([body, scene.relays[1].descriptor().raw])
+            assert sorted(answered) == sorted([home.relay.id, scene.relays[1].id])
+            assert home.introductions == 1
+            stats = home.relay.fresh_stats()
+            assert stats["created"] >= 1 and stats["circuits"] == 0, "its DESTROY went to where the answer came from"
+            home.deaf = True
+            for turn in range(MISSES):
+                assert prober.alive(home.relay.id) and not await prober.round([body]), turn
+            assert not prober.alive(home.relay.id)
+        finally:
+            over.set()
+            thread.join()
             await prober.close()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bwrouter.platform import ffi, mmsg, net, sodium
 from bwrouter.wire import address, cell, handshake, noise, replay
+from bwrouter.wire import anchor as A
 from bwrouter.wire import descriptor as D
 from bwrouter.wire import sizes as S
 from bwrouter.wire import ticket as T
@@ -159,6 +160,33 @@ def test_descriptor(static, obf, v4, port4, v6, port6, region, flags, rate, poli
     spoiled = bytearray(raw)
     spoiled[at] ^= 1 << bit
     assert _code(bytes(spoiled), gateway, 0) in (S.E_SIGNATURE, S.E_MALFORMED)
+
+
+@given(KEY32, KEY32, KEY32, KEY16, U32, st.integers(0, S.ANCHOR_SIZE - 1), st.integers(0, 7), KEY32, KEY16)
+def test_anchor(seed, obf, static, link_key, now, at, bit, other, other_key):
+    relay, secret = sodium.ed25519_keypair(seed)
+    raw = A.pack(relay, secret, obf, static, link_key, now)
+    assert len(raw) == S.ANCHOR_SIZE and A.verify(raw, static, link_key, 0) == (relay, obf, b"")
+    assert A.verify(raw + b"d" * (S.DESCRIPTOR + 9), static, link_key, now)[2] == b"d" * S.DESCRIPTOR
+    spoiled = bytearray(raw)
+    spoiled[at] ^= 1 << bit
+    wrong = [(bytes(spoiled), static, link_key, 0), (raw[:-1], static, link_key, 0)]
+    wrong += [(raw, static, link_key, now + S.CLOCK_SKEW + 1)]
+    wrong += [(raw, other, link_key, 0)] * (other != static) + [(raw, static, other_key, 0)] * (other_key != link_key)
+    for case in wrong:
+        with pytest.raises(A.Malformed):
+            A.verify(*case)
+
+
+@given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)), U16, st.binary(max_size=S.CREATE_MAX + 8))
+def test_introduction(ip, port, packet):
+    where = net.pack_addr(str(ip), port)
+    payload = A.introduction(where, packet)
+    if S.CREATE_MIN <= len(packet) <= S.CREATE_MAX:
+        assert A.parse_introduction(payload) == (where, packet) and len(payload) <= S.INTRODUCE_MAX
+    else:
+        with pytest.raises(A.Malformed):
+            A.parse_introduction(payload)
 
 
 def _code(raw: bytes, gateway: bytes, now: int) -> int:

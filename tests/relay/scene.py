@@ -83,6 +83,7 @@ class RelayProcess:
         self.accept: bool | None = True
         self.rate_kbps = 1_000_000
         self.workers = int(settings.get("workers", "1"))
+        self.rules: dict[str, Any] = {}  # more of what its agent tells it at hello
         self.stats: dict[str, Any] = {}  # of the worker that spoke last
         self.by_worker: dict[int, dict[str, Any]] = {}
         self.hellos: list[int] = []  # workers that asked for keys
@@ -120,6 +121,14 @@ class RelayProcess:
         path = config.relay_socket(str(self.run_dir), worker)
         self.socket.send(path, json.dumps(message).encode(), fd)
 
+    def hello(self, worker: int = 0) -> None:
+        """Keys and rules for the relay process."""
+        self._send(
+            {"t": "hello", "static": self.static.hex(), "obf": self.obf.hex(), "lan": ["192.168.1.0/24"],
+             "gateway_keys": [self.scene.gateway_key.hex()], "own_v4": self.ip, "exit": self.exit, **self.rules},
+            self.tuns[worker], worker,
+        )  # fmt: skip
+
     def verdict(self, message: dict[str, Any]) -> bool | None:
         """What the gateway says of the ticket in an `open` message."""
         return self.accept
@@ -134,11 +143,7 @@ class RelayProcess:
             worker = m.get("worker", 0)
             if m["t"] == "hello" and not m["ready"]:
                 self.hellos.append(worker)
-                self._send(
-                    {"t": "hello", "static": self.static.hex(), "obf": self.obf.hex(), "lan": ["192.168.1.0/24"],
-                     "gateway_keys": [self.scene.gateway_key.hex()], "own_v4": self.ip, "exit": self.exit},
-                    self.tuns[worker], worker,
-                )  # fmt: skip
+                self.hello(worker)
             elif m["t"] == "open" and self.verdict(m) is not None:
                 self.opened[m["id"]] = m["units"]
                 ok = self.verdict(m)

@@ -46,7 +46,8 @@ def test_every_message_between_agent_and_relay_is_told_once():
         for path in (ROOT / "src/bwrouter" / side).glob("*.py"):
             sent[side] |= set(re.findall(r'"t": ?"(\w+)"', path.read_text()))
     # The agent's own channel.
-    local = {"open", "redeem", "opened", "redeemed", "promised", "state", "idle", "tick", "proofs", "probe", "earnings"}
+    local = {"open", "redeem", "opened", "redeemed", "promised", "state", "idle", "tick", "proofs", "probe", "earnings",
+             "anchors", "anchored", "published"}
     for side, words in sent.items():
         known = {word for who, word in told if who == side}
         missing = words - known - local - {"stats"}

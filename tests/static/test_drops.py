@@ -15,7 +15,7 @@ def in_code() -> set[str]:
     names |= set(re.findall(r'return "((?:handshake-)?[a-z]+)"', (ROOT / "src/bwrouter/relay/budget.py").read_text()))
     payments = (ROOT / "src/bwrouter/wire/ticket.py").read_text() + (ROOT / "src/bwrouter/relay/credit.py").read_text()
     reasons = {r for r in re.findall(r'BadPayment\("([^"]+)"\)', payments) if " " not in r}
-    return (names - {"yes", "extend-", "pay-", "prove-"}) | {"pay-" + r for r in reasons}
+    return (names - {"yes", "extend-", "pay-", "prove-", "anchor-"}) | {"pay-" + r for r in reasons}
 
 
 def in_document() -> set[str]:
@@ -29,7 +29,7 @@ def in_document() -> set[str]:
         found = re.findall(r"`([a-z0-9.-]+)`", cells[1])
         if found == ["pay-..."]:
             found = ["pay-" + r for r in re.findall(r"`([a-z-]+)`", cells[2])]
-        if found[:1] in (["extend-1"], ["prove-9"]):
+        if found[:1] in (["extend-1"], ["prove-9"], ["anchor-1"]):
             found = []
         names |= set(found)
     return names

@@ -11,7 +11,7 @@ import pytest
 
 from bwclient.path import choose
 from bwclient.settings import SettingsError
-from bwrouter.wire.descriptor import Descriptor
+from bwrouter.wire.descriptor import ANCHORED, Descriptor
 from bwverifier import settings
 from bwverifier.audit import Auditor, Seen, conclude, entries
 from bwverifier.covert import NoPath, Through
@@ -53,6 +53,22 @@ def test_an_honest_relay_is_measured_once_each_way():
     assert (report.reason, report.kbps) == (GOOD, CLAIM)
     assert [place for _, place in paths] == [1, 0] and all(len(path) == 3 for path, _ in paths)
     assert all(len({d.relay for d in path}) == 3 for path, _ in paths)
+
+
+def test_a_relay_behind_an_anchor_is_measured_over_public_entries_only():
+    hidden, beside = relay(1, CLAIM), relay(6)
+    hidden.flags |= ANCHORED
+    beside.flags |= ANCHORED
+    anchor = relay(7)
+    anchor.v4 = hidden.v4
+    script = Script(lambda path, place: {"reason": GOOD, "kbps": CLAIM})
+    auditor = Auditor(script, 3, 3)
+    for _ in range(30):
+        report = auditor.audit(hidden, [hidden, beside, anchor, *OTHERS], lambda id: 100_000, CLAIM, 300)
+        assert report is not None and report.reason == GOOD
+    assert all(place == 1 and not path[0].anchored and path[0].v4 != hidden.v4 for path, place in script.paths)
+    assert not any(path[2].anchored for path, _ in script.paths)
+    assert auditor.audit(hidden, [hidden, beside], lambda id: 100_000, CLAIM, 300) is None, "nobody could reach it"
 
 
 def test_fast_for_verifiers_addresses_only_is_slow():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from bwgateway.problems import Problem
 from bwgateway.schema import audits
 
 router = APIRouter()
+ANCHORS_DRAWN = 8
 
 
 @router.post("/v1/descriptors", response_model=listings.Published, summary="Publish a relay's descriptor")
@@ -85,6 +87,16 @@ async def unlisted(request: Request) -> dict[str, Any]:
     rows = await listing.unlisted(int(time.time()))
     version, _ = await listing.rows()
     return {"version": version, "descriptors": [bytes(row.body).hex() for row in rows]}
+
+
+@router.get("/v1/anchors", response_model=listings.Directory, summary="Some relays that may be a router's anchor")
+async def anchors(request: Request) -> dict[str, Any]:
+    """A few listed ones with a public IPv4 address of their own, drawn anew for each question: a router behind its
+    provider's NAT asks one of them to introduce its buyers (docs/protocol.md section 13)."""
+    version, live = await gateway_of(request).listing.live(int(time.time()))
+    public = [row for row in live if directory.public_v4(row)]
+    drawn = secrets.SystemRandom().sample(public, min(ANCHORS_DRAWN, len(public)))
+    return {"version": version, "descriptors": [bytes(row.body).hex() for row in drawn]}
 
 
 @router.get(

@@ -7,12 +7,15 @@ from .. import __version__
 from ..platform import clock, config, files, net, process
 from ..platform.ffi import RUNTIME
 from ..wire import proof
+from ..wire import sizes as S
 from . import faults, gateways, keys, publish, rate, status
+from .anchor import Anchor
 from .earned import Earned
 from .exit import Exit
 from .idle import Idle
 from .idle import check_settings as check_idle
 from .log import Log
+from .reach import MAPPED, PUBLIC4
 from .relays import Relays
 from .tickets import Book
 from .worker import Worker
@@ -47,7 +50,9 @@ class Agent:
         self.exit = Exit(settings, self.log) if settings["exit"] else None
         self.child = None
         echo = self.idle.echo
-        self.poller = net.Poller([self.socket.fd, self.signals.fd, -1, echo.fd if echo is not None else -1])
+        self.poller = net.Poller([self.socket.fd, self.signals.fd, -1, echo.fd if echo is not None else -1, -1])
+        self.anchor = Anchor(self.keys, self.introduce, self.on_anchor, self.log)
+        self.reach = ""
         self.mapped_v4 = ""
         self._busy = {}  # job: since when (ms)
         self._wait = {}  # job: not before (ms)
@@ -92,6 +97,10 @@ class Agent:
             self.idle.echoes()
             self.read_relay()
             self.read_child()
+            if self.poller.ready(4):
+                self.anchor.read()
+        self.anchor.tick()
+        self.poller.set(4, self.anchor.fd)
         now = clock.ms()
         self.jobs(now)
         late = clock.diff(now, self._tick)
@@ -113,6 +122,7 @@ class Agent:
         if self.exit is not None:
             self.exit.close()
         self.idle.close()
+        self.anchor.close()
         self.socket.close()
         self.signals.close()
         status.remove(self.settings["run_dir"])
@@ -160,6 +170,8 @@ class Agent:
             "own_v6": s["public_v6"],
             "lan": s["lan_prefixes"],
             "exit": self.exit is not None,
+            "anchors": self.anchors(),
+            "anchored": self.anchor.place is not None,
         }
         fd = self.exit.fds[worker] if self.exit is not None else -1
         return self.tell(message, worker, fd)
@@ -212,10 +224,36 @@ class Agent:
         self.relays.heard(worker)
         self.relays.on_stats(worker, message)
 
+    # -- the anchor ----------------------------------------------------------------------
+
+    def anchors(self):
+        """Of how many routers each relay process may be the anchor: that takes a public IPv4 address."""
+        public = self.reach in (PUBLIC4, MAPPED)
+        return S.ANCHORS_MOST // self.relays.count if public and self.settings["anchor"] else 0
+
+    def introduce(self, introduction):
+        """Our anchor's word on somebody who wants a circuit. The first process is the one that our descriptor names."""
+        self.tell({"t": "introduce", "introduction": introduction.hex()})
+
+    def on_anchor(self):
+        """Another anchor, or none: the relay keeps its NAT open by that, and the descriptor names it."""
+        for worker in range(self.relays.count):
+            self.hello(worker)
+        self.tell_anchor()
+
+    def tell_anchor(self):
+        place = self.anchor.place
+        message = {"t": "anchored", "v4": place[0].hex() if place else "", "port": place[1] if place else 0}
+        message["relay"], message["error"] = self.anchor.name, self.anchor.error
+        if self.child is not None and self.child.channel.open:
+            self.child.channel.send(json.dumps(message).encode())
+
     # -- the worker --------------------------------------------------------------------
 
     def _spawn(self):
         shut = [self.socket.fd] + (self.exit.fds if self.exit is not None else [])
+        if self.anchor.fd >= 0:
+            shut.append(self.anchor.fd)
         self.child = process.Child(lambda channel: Worker(self.settings, self.keys, channel).run(), self.signals, shut)
         self.poller.set(2, self.child.channel.fd)
         self._busy = {}
@@ -247,6 +285,11 @@ class Agent:
                 self.on_reach(message["reach"])
             elif message["t"] == "idle":
                 self._busy.pop(message["job"], None)
+            elif message["t"] == "anchors":
+                self.anchor.offer([bytes.fromhex(raw) for raw in message["offers"]])
+                self.tell_anchor()
+            elif message["t"] == "published":
+                self.anchor.prove(bytes.fromhex(message["descriptor"]))
             elif message["t"] == "promised":
                 self.book.promised(message["gateway"], message["receipts"])
             else:
@@ -266,8 +309,8 @@ class Agent:
     def on_reach(self, reach):
         """The worker has, or has lost, a public address by the modem: the relay must know it for its own."""
         v4 = reach["address"] if reach["by"] else ""
-        if v4 != self.mapped_v4:
-            self.mapped_v4 = v4
+        if v4 != self.mapped_v4 or reach["state"] != self.reach:
+            self.mapped_v4, self.reach = v4, reach["state"]
             for worker in range(self.relays.count):
                 self.hello(worker)
 

@@ -8,11 +8,16 @@ LIFETIME_S = 7200  # a descriptor is good for so long ...
 REFRESH_S = 3600  # ... and is replaced after so long
 
 
-def own_descriptor(keys, settings, until):
-    """213 bytes, valid until unix second `until`. Raises ValueError when no address is set or one is malformed."""
-    v4, v6 = addresses(settings)
+def own_descriptor(keys, settings, until, anchor=None):
+    """213 bytes, valid until unix second `until`. `anchor`: address and port of who is spoken to for us, where we can't
+    be reached ourselves. Raises ValueError when no address is set or one is malformed."""
     port = settings["listen_port"]
     port4 = settings.get("mapped_port") or port  # where the modem forwards another one (reach.py)
+    workers = config.workers(settings)
+    if anchor is not None:
+        v4, port4, v6, workers = net.ip_bytes(anchor[0]), anchor[1], bytes(16), 1
+    else:
+        v4, v6 = addresses(settings)
     made = descriptor.Descriptor(
         keys.relay,
         keys.static_public,
@@ -22,7 +27,7 @@ def own_descriptor(keys, settings, until):
         v6,
         port if any(v6) else 0,
         settings["region"],
-        descriptor.flags(settings["exit"], config.workers(settings)),
+        descriptor.flags(settings["exit"], workers) | (descriptor.ANCHORED if anchor is not None else 0),
         settings["rate_kbps"],
         policy.digest(settings) if settings["exit"] else bytes(16),
         until,

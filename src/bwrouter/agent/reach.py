@@ -17,7 +17,7 @@ LEASE_LEAST_S = 120
 TRIES_MS = (250, 500, 1000)
 SEARCH_MS = 700
 
-PUBLIC4, PUBLIC6, MAPPED, NONE = "public-v4", "public-v6", "mapped", "none"
+PUBLIC4, PUBLIC6, MAPPED, ANCHORED, NONE = "public-v4", "public-v6", "mapped", "anchor", "none"
 
 
 class Failed(OSError):
@@ -32,6 +32,8 @@ class Reach:
         self.error = ""
         self.by = ""
         self.port = 0
+        self.anchor = None  # (address in text, port, relay in hex) of who is spoken to for us
+        self.anchor_error = ""
         self._routes = routes
         self._own = bool(settings["public_v4"])
         self._due = None  # when to ask next, seconds since boot
@@ -44,14 +46,28 @@ class Reach:
         """For status.json: `state`, address and port where one is known, `by` which protocol, `error`."""
         s = self.settings
         state = PUBLIC4 if self._own else MAPPED if self.by else PUBLIC6 if s["public_v6"] else NONE
-        v6 = state == PUBLIC6
+        place = (s["public_v6"] if state == PUBLIC6 else s["public_v4"], self.port or s["listen_port"], "")
+        error = "" if state in (PUBLIC4, PUBLIC6) else self.error
+        if state == NONE and self.anchor is not None:
+            state, place, error = ANCHORED, self.anchor, ""
+        elif state == NONE and self.anchor_error:
+            error = (error + "; " if error else "") + self.anchor_error
         return {
-            "state": state,
-            "address": s["public_v6"] if v6 else s["public_v4"],
-            "port": self.port or s["listen_port"],
-            "by": self.by,
-            "error": "" if state in (PUBLIC4, PUBLIC6) else self.error,
-        }
+            "state": state, "address": place[0], "port": place[1], "by": self.by, "anchor": place[2], "error": error,
+        }  # fmt: skip
+
+    def alone(self):
+        """Whether nobody reaches this router by itself."""
+        s = self.settings
+        return not (self._own or self.by or s["public_v6"])
+
+    def anchored(self, message):
+        """What the first process says of our anchor. Whether the descriptor changes by it."""
+        before = self.anchor
+        place = message["v4"] and net.ip_text(bytes.fromhex(message["v4"]))
+        self.anchor = (place, message["port"], message["relay"]) if place else None
+        self.anchor_error = message["error"]
+        return before != self.anchor
 
     def keep(self):
         """Ask for a mapping or renew it if that is due. True when what the descriptor says has changed."""

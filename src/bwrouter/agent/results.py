@@ -6,7 +6,9 @@ A receipt is the gateway's signed promise that a reading will be in a root; a re
 from hashlib import sha256
 
 from ..platform import sodium
+from ..wire import address, descriptor
 
+OFFERS_MOST = 8
 SIZE = 146  # docs/architecture.md
 PREFIX = b"bwrouter/1 receipt\n"
 
@@ -47,6 +49,22 @@ def redeemed(answer, body, relay, gateway):
                 raise Malformed("ticket %s: redeemed up to %s, %d asked" % (id[:16], index, asked[id]))
             _check_receipt(result.get("receipt"), relay, id, index, gateway)
         good.append(result)
+    return good
+
+
+def anchors(answer, relay, gateway, now):
+    """The relays of GET /v1/anchors that may be ours, descriptors in hex, OFFERS_MOST at most. Raises Malformed."""
+    found = answer.get("descriptors")
+    if not isinstance(found, list):
+        raise Malformed("no list of descriptors")
+    good = []
+    for raw in found[:OFFERS_MOST]:
+        try:
+            d = descriptor.verify(bytes.fromhex(raw), [bytes.fromhex(gateway)], now)
+        except (descriptor.BadDescriptor, ValueError, TypeError) as error:
+            raise Malformed(str(error))
+        if d.port4 and not d.anchored and d.relay != relay and not address.refused(d.v4):
+            good.append(raw)
     return good
 
 

@@ -43,6 +43,8 @@ def _reach(reach):
     words = {
         "public-v4": "directly, at " + where,
         "public-v6": "directly, at " + where,
+        "anchor": "through another router (anchor %s) at %s, because the provider gives no public address"
+        % (reach.get("anchor", "")[:16], where),
         "mapped": "through the modem, which forwards %s (%s)" % (where, reach["by"]),
     }
     return words.get(reach["state"]) or "not at all: " + (reach["error"] or "no public address is known")

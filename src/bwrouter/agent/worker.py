@@ -4,7 +4,8 @@ HTTP, TLS and name look-ups block on MicroPython, and a signature takes a tenth 
 process must send a rate every 200 ms, so the two are apart (docs/decisions.md). They exchange JSON messages:
 to the worker `{"t":"open","tickets":[...]}` and `{"t":"redeem","gateway":key,"items":[...]}`, from it
 `{"t":"opened"|"redeemed","gateway":key,"results":[...]}`, the same with `"error"` instead,
-`{"t":"promised","gateway":key,"receipts":[...]}`, and `{"t":"state",...}`.
+`{"t":"promised","gateway":key,"receipts":[...]}`, and `{"t":"state",...}`. For a router that needs an anchor: from the
+worker `{"t":"anchors","offers":[descriptor]}` and `{"t":"published","descriptor":...}`, to it `{"t":"anchored",...}`.
 """
 
 import json
@@ -25,6 +26,8 @@ PUBLISH_RETRY_S = 10
 PROVE_TRIES = 3
 PROVE_S = 600  # proofs are checked again after so long even if nothing changed: they take a second on a small CPU
 VERDICTS_S = 60
+OFFERS_S = 600  # other anchors are asked for after so long ...
+OFFERS_WAIT_S = 30  # ... and while there is none
 WAIT_MS = 500
 REST_MS = 4000  # while nothing changes; orders are heard at once
 _SHOWN = ("payout", "region", "units", "cumulative_wei", "claimed_wei", "balance_wei")
@@ -60,6 +63,7 @@ class Worker:
         self._free_at = 0
         self.shortfall = None
         self._short_seen = None
+        self._offers_at = 0
 
     def run(self):
         """Until the agent is gone."""
@@ -81,6 +85,10 @@ class Worker:
             self.handle(json.loads(text))
 
     def handle(self, message):
+        if message["t"] == "anchored":
+            if self.reach.anchored(message) and self.reach.alone():
+                self._publish_anew()
+            return
         self._moved_at = clock.unix()
         if message["t"] == "open":
             self.open(message["tickets"])
@@ -146,9 +154,10 @@ class Worker:
             self.stake_error = str(error)
         self.log.change("stake", self.stake_error)
         self.serve()
+        self._keep_offers(ready[0])
         self._keep_free(ready[0])
         state = self.stake.get("state") if self.stake else ""
-        if state in ("active", "suspended"):  # verifiers must reach a suspended one, or it is never acquitted
+        if self._standing():
             for gateway in ready:
                 self._keep_published(gateway)
                 self.serve()
@@ -158,15 +167,43 @@ class Worker:
 
     def _keep_reachable(self):
         if self.reach.keep():
-            for gateway in self.gateways.all:
-                gateway.published_until = 0  # its descriptor names what is no more
+            self._publish_anew()
             if self.reach.by:
                 place = (self.settings["public_v4"], self.reach.port, self.reach.by)
                 self.log.info("reachable at %s port %d, forwarded by the modem (%s)" % place)
         self.log.change("reach", self.reach.error)
 
+    def _publish_anew(self):
+        for gateway in self.gateways.all:
+            gateway.published_until = 0  # its descriptor names what is no more
+
+    def _keep_offers(self, gateway):
+        """Of a router that nobody reaches: relays that may be its anchor, drawn by the gateway, checked here, where a
+        signature may take its time."""
+        now = clock.unix()
+        wait = OFFERS_S if self.reach.anchor is not None else OFFERS_WAIT_S
+        # Before there is a stake nothing can be published, and anchors keep nobody whom no gateway knows.
+        if not self.reach.alone() or not self._standing():
+            if self._offers_at:
+                self._offers_at = 0
+                self._send({"t": "anchors", "offers": []})
+            return
+        if abs(now - self._offers_at) < wait:
+            return
+        self._offers_at = now
+        try:
+            answer = gateway.call("GET", "/v1/anchors")
+            offers = results.anchors(answer, self.keys.relay, gateway.key, gateway.now())
+            self._send({"t": "anchors", "offers": offers})
+        except (Refused, http.HttpError, results.Malformed) as error:
+            self.log.change("anchors", str(error))
+
     def _active(self):
         return self.stake is not None and self.stake.get("state") == "active"
+
+    def _standing(self):
+        """Whether a descriptor may be published: verifiers must reach a suspended router, or it is never acquitted."""
+        return self.stake is not None and self.stake.get("state") in ("active", "suspended")
 
     def _calm(self, least_s):
         """Seconds between two looks at something: the longer ago money moved, the more."""
@@ -230,12 +267,15 @@ class Worker:
             return
         try:
             until = now + publish.LIFETIME_S
-            part = publish.own_descriptor(self.keys, self.settings, until)
+            anchor = self.reach.anchor if self.reach.alone() else None
+            part = publish.own_descriptor(self.keys, self.settings, until, anchor)
             full = gateway.signed("/v1/descriptors", {"descriptor": part.hex()}, self.keys)["descriptor"]
             if bytes.fromhex(full)[: len(part)] != part:
                 raise ValueError("it answered with another descriptor than was sent")
             gateway.published_until, gateway.published_at = until, now
             self.log.info("descriptor published at " + gateway.url)
+            if anchor is not None:
+                self._send({"t": "published", "descriptor": full})
         except (Refused, http.HttpError, ValueError, KeyError, TypeError) as error:
             gateway.error = "descriptor: " + str(error)
             gateway.retry_at = clock.unix() + PUBLISH_RETRY_S

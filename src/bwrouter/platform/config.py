@@ -26,6 +26,7 @@ SETTINGS = {
     "billing_day": (int, 1, 1, 28, "day on which the provider's month begins"),
     "hours": (list, [], 0, 64, 'hours of sharing, local time, e.g. "mon-fri 22:00-06:00"; empty: always'),
     "shaper": (bool, False, 0, 1, "whether to set an HTB qdisc on the WAN, household first"),
+    "anchor": (bool, True, 0, 1, "whether routers behind a provider's NAT may be reached through this one"),
     "mark_le": (bool, True, 0, 1, "whether relayed packets are marked LE (RFC 8622)"),
     "floor_kbps": (int, 64, 8, 10000, "rate when nothing is known about the household, kbit/s"),
     "gateways": (list, [], 0, 16, "gateways: {url, key}; key is the gateway's Ed25519 key in hex"),

@@ -78,6 +78,7 @@ class Table:
         self.words = ffi.u32(self.blocks.base, BLOCK // 4 * most)
         self.windows = replay.Windows(4 * most)
         self.all = []
+        self.kept = []  # circuits that need not pay: routers whose anchor we are
         self._at = [None] * most  # circuit by its block
         self.idle = bytearray(most)  # seconds without a cell, by block
         self.age = bytearray(most)  # seconds since it was made, up to 255, by block
@@ -121,9 +122,14 @@ class Table:
     def freeloader(self):
         """Of the circuits that had UNPAID_SECONDS to pay and did not, the oldest; or None."""
         for c in self.all:  # in the order in which they were made
-            if self.age[self.index(c)] >= UNPAID_SECONDS and c.unpaid():
+            if self.age[self.index(c)] >= UNPAID_SECONDS and c.unpaid() and c not in self.kept:
                 return c
         return None
+
+    def unheard(self, c):
+        """Let a cell of our own, sent just now, not count as one that stirs the circuit."""
+        i = self.index(c)
+        self._moved[i] = self._moved[i] + 1 & 0x3FFFFFFF
 
     def index(self, c):
         """Number of the circuit's block."""

@@ -262,9 +262,9 @@ class Loop:
     def _handshake(self, c, a, n, d, m):
         """A packet to no circuit, or to one that waits for its next hop."""
         if c is not None:
-            self.rare.on_reply(c, ffi.peek(a, n))
+            self.rare.on_reply(c, ffi.peek(a, n), ffi.peek(self.rx.names + m * mmsg.NAME, 28))
         elif d[0] or d[1]:
-            if not self.rare.on_stray(a, n):
+            if not self.rare.on_stray(ffi.peek(a, n), ffi.peek(self.rx.names + m * mmsg.NAME, 28)):
                 self.count("unknown-circuit")
         else:
             self.rare.on_create(ffi.peek(a, n), ffi.peek(self.rx.names + m * mmsg.NAME, 28))

@@ -5,9 +5,11 @@ import gc
 
 from ..platform import clock, ffi, frames, memory, net, process
 from ..platform.ffi import RUNTIME
+from ..wire import anchor as A
 from ..wire import sizes as S
 from ..wire import ticket as T
 from . import circuit as C
+from .anchors import Anchors
 from .control import Control
 from .credit import Ledger
 from .exit import Exit
@@ -21,6 +23,7 @@ from .setup import Setup
 IDLE_SECONDS = 120  # a circuit without a cell for so long is closed
 FREE_MOST = 64  # control cells a second that are not charged
 TICK_MS = 1000
+OPEN_SECONDS = 20  # behind an anchor: a circuit without a cell for so long gets a PAD, or the NAT would close
 REST_MS = 2000  # the same without circuits and while nothing comes
 LOW_UNITS = 2  # below so many paid units left a CREDIT goes out unasked
 
@@ -41,6 +44,8 @@ class Relay:
         self.loop = None
         self.exit = None
         self.prover = None
+        self.anchors = None
+        self.anchored = False
         self.stopping = False
         self.created = 0
         self.constant = False  # any session with constant padding
@@ -49,6 +54,7 @@ class Relay:
             {
                 "hello": self.on_hello, "rate": self.on_rate, "opened": self.on_opened, "redeemed": self.on_redeemed,
                 "shutdown": self.on_shutdown, "wan": self.on_wan, "proved": self.on_proved,
+                "introduce": self.on_introduce,
             },
             worker,
         )  # fmt: skip
@@ -73,6 +79,7 @@ class Relay:
                 self.table, binascii.unhexlify(message["static"]), obf, self.send, self.loop.count, self.displace,
                 self.worker, self.workers,
             )  # fmt: skip
+            self.anchors = Anchors(self.setup, self.loop.count, self.unpaid)
             self.poller.set(1, self.fd)
         self.setup.gateway_keys = [binascii.unhexlify(k) for k in message["gateway_keys"]]
         own = []
@@ -85,6 +92,8 @@ class Relay:
                 raw = net.ip_bytes(ip)
                 own.append((raw, 8 * len(raw)))
         self.setup.own = own
+        self.anchors.most = min(message.get("anchors", 0), self.table.most // 8)
+        self.anchored = message.get("anchored", False)
         if message.get("exit") and fd >= 0:
             rules = Rules(own, self.config["exit_allow"], self.config["exit_deny"])
             if self.exit is None:
@@ -137,6 +146,17 @@ class Relay:
         if self.prover is not None:
             self.prover.signed(message)
 
+    def on_introduce(self, message, fd):
+        """What our anchor says: a CREATE that somebody sent to it for us."""
+        if self.setup is None:
+            return
+        try:
+            where, packet = A.parse_introduction(binascii.unhexlify(message["introduction"]))
+        except A.Malformed:
+            return self.loop.count("introduce-malformed")
+        if self.setup.introduced(packet, where) is not None:
+            self.created += 1
+
     def on_shutdown(self, message, fd):
         self.stopping = True
 
@@ -150,10 +170,10 @@ class Relay:
         if self.setup.on_create(packet, sockaddr) is not None:
             self.created += 1
 
-    def on_reply(self, c, packet):
+    def on_reply(self, c, packet, sockaddr):
         if c.extend is None:
             return self.loop.count("no-next")
-        answer = self.setup.on_reply(c, packet)
+        answer = self.setup.on_reply(c, packet, sockaddr)
         if answer is None:
             return None
         if answer[0] == "created":
@@ -162,8 +182,15 @@ class Relay:
             self.loop.count("extend-" + str(S.E_TABLE_FULL))
             self.error(c, S.E_TABLE_FULL, S.EXTEND)
 
-    def on_stray(self, a, n):
-        return self.setup.pending and self.setup.on_stray(ffi.peek(a, n), self.setup.obf)
+    def on_stray(self, packet, sockaddr):
+        """Whether a packet to no circuit is a COOKIE that an EXTEND waits for, or for a router whose anchor we are."""
+        if self.setup.on_stray(packet, self.setup.obf):
+            return True
+        found = self.anchors.find(packet, sockaddr)
+        if found is None:
+            return False
+        self.loop.originate(found[0], S.INTRODUCE, found[1])
+        return True
 
     def on_command(self, c, command, payload, size):
         """A cell for this hop, other than RELAY and DATA."""
@@ -231,6 +258,14 @@ class Relay:
             self.loop.count("prove-" + str(code))
             self.error(c, code, S.PROVE)
 
+    def do_anchor(self, c, payload):
+        code = self.anchors.ask(c, payload)
+        if code:
+            self.loop.count("anchor-" + str(code))
+            self.error(c, code, S.ANCHOR)
+        elif code == 0:
+            self.loop.originate(c, S.ANCHOR, A.place(ffi.peek(c.k + C.P_ADDR, 28)))
+
     def do_destroy(self, c, payload):
         self.close(c)
 
@@ -246,6 +281,9 @@ class Relay:
     def displace(self, c):
         """End a circuit that does not pay, in favour of one that may."""
         self.loop.count("unpaid-displaced")
+        self.unpaid(c)
+
+    def unpaid(self, c):
         self.loop.originate(c, S.DESTROY, bytes([S.E_UNPAID]))
         self.close(c)
 
@@ -256,6 +294,7 @@ class Relay:
         self.ledger.close(c)
         self.setup.forget(c)
         self.prover.forget(c)
+        self.anchors.forget(c)
         if self.exit is not None:
             self.exit.leave(c)
         self.table.remove(c)
@@ -290,12 +329,16 @@ class Relay:
             self.table.age[i] = min(255, self.table.age[i] + 1)
             if idle > IDLE_SECONDS:
                 self.close(c)
+            elif self.anchored and idle % OPEN_SECONDS == OPEN_SECONDS - 1:
+                self.loop.originate(c, S.PAD, b"")
+                self.table.unheard(c)
             elif idle < 2 and c.tickets and c.left < (LOW_UNITS + S.GRACE_UNITS) * S.UNIT:
                 self.send_credit(c)
         if self.exit is not None:
             self.exit.tick()
             self.constant = self.exit.constant()
         self.prover.tick()
+        self.anchors.tick()
         if self._seconds % 3 == 0:
             self.ledger.repeat()
         self.loop.flush()
@@ -319,6 +362,7 @@ class Relay:
             "bytes_in": loop.mib_in * 1048576 + loop.bytes_in, "bytes_out": loop.mib_out * 1048576 + loop.bytes_out,
             "drops": loop.drops, "refused": loop.tx.refused, "rate_kbps": self.pacer.rate, "reason": self.pacer.reason,
             "sessions": len(self.exit.by_index) if self.exit else 0, "cpu_ms": process.cpu_ms(),
+            "anchored": len(self.anchors.all), "introduced": self.anchors.told,
         }  # fmt: skip
 
     def run(self):
@@ -405,7 +449,7 @@ class Relay:
 _COMMANDS = {
     S.EXTEND: Relay.do_extend, S.PAY: Relay.do_pay, S.PING: Relay.do_ping, S.RESUME: Relay.do_resume,
     S.DESTROY: Relay.do_destroy, S.PAD: Relay.do_nothing, S.PONG: Relay.do_nothing,
-    S.PROVE: Relay.do_prove,
+    S.PROVE: Relay.do_prove, S.ANCHOR: Relay.do_anchor,
 }  # fmt: skip
 _FREE = (S.PAY, S.PING, S.PONG, S.DESTROY)
 # No honest buyer sends these, and to find out costs up to 1024 hashes: there is no second try.

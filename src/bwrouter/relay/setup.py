@@ -19,7 +19,8 @@ SEEN_MOST = 4096  # ephemeral keys remembered against replayed CREATEs
 class Pending:
     """An EXTEND waiting for its CREATED."""
 
-    def __init__(self, packet_args, sockaddr, link_key):
+    def __init__(self, packet_args, sockaddr, link_key, anchored=False):
+        self.anchored = anchored  # the address is an anchor's: the answer comes from elsewhere
         self.packet_args = packet_args  # (obfuscation key of the next hop, our circuit id, Noise message 1)
         self.sockaddr = sockaddr
         self.link_key = link_key
@@ -54,7 +55,16 @@ class Setup:
 
     # -- answering -----------------------------------------------------------
 
-    def on_create(self, packet, sockaddr):
+    def introduced(self, packet, sockaddr):
+        """A datagram that our anchor had from `sockaddr`. Returns the new circuit or None."""
+        if address.refused(net.unpack_addr(sockaddr)[0], self.own):
+            return self.count("introduce-address")
+        head = sodium.stream_xor(self.obf, packet[-S.NONCE :], packet[: S.HEADER])
+        if any(head[: S.CID]):
+            return self.count("introduce-malformed")
+        return self.on_create(head + packet[S.HEADER :], sockaddr, True)
+
+    def on_create(self, packet, sockaddr, introduced=False):
         """A datagram whose header (already unmasked) has circuit id zero. Returns the new circuit or None."""
         if len(packet) < S.CREATE_MIN:
             return self.count("create-short")
@@ -64,7 +74,8 @@ class Setup:
             cookie, noise1 = handshake.parse_create(handshake.unmask_body(packet, self.obf))
         except handshake.Malformed:
             return self.count("create-malformed")
-        if D.worker(noise1, self.workers) != self.worker:
+        # The descriptor of a router behind an anchor names one worker.
+        if not introduced and D.worker(noise1, self.workers) != self.worker:
             return self.count("create-worker")
         verdict = self.budget.admit(cookie, sockaddr)
         start = clock.us()
@@ -162,7 +173,7 @@ class Setup:
         ffi.poke(k + C.LINK, link_key)
         ffi.poke(k + C.N_MAC_B, handshake.backward_mac_key(link_key))
         ffi.poke(k + C.N_ADDR, where)
-        c.extend = Pending((d.obf, cid, noise1), where, link_key)
+        c.extend = Pending((d.obf, cid, noise1), where, link_key, d.anchored)
         self.pending.append(c)
         self._try(c)
         return 0
@@ -185,9 +196,10 @@ class Setup:
         p.at = clock.ms()
         self.send(handshake.create(p.packet_args[0], p.packet_args[1], p.packet_args[2], cookie), p.sockaddr)
 
-    def on_reply(self, c, packet):
-        """A handshake packet to a circuit that waits for one. Returns ("created", Noise message 2) when the circuit is
-        extended, ("refused", code) when the next hop wants no circuit, None when the packet was dropped."""
+    def on_reply(self, c, packet, sockaddr):
+        """A handshake packet of `sockaddr` to a circuit that waits for one. Returns ("created", Noise message 2)
+        when the circuit is extended, ("refused", code) when the next hop wants no circuit, None when the packet was
+        dropped."""
         if sodium.shorthash(handshake.backward_mac_key(c.extend.link_key), packet[:16]) != packet[16:24]:
             return self.count("link-mac")
         try:
@@ -199,6 +211,11 @@ class Setup:
         if kind == "refused":
             self.forget(c)
             return kind, value
+        if c.extend.anchored:
+            # From behind its NAT: only it knows the link key, so this is where it is.
+            if address.refused(net.unpack_addr(sockaddr)[0], self.own):
+                return self.count("created-address")
+            ffi.poke(c.k + C.N_ADDR, sockaddr)
         C.set_next(c, packet[8:16])
         c.next = C.NEXT_READY
         ffi.poke(c.k + C.MESSAGE2, value)

@@ -9,6 +9,7 @@ from . import sizes as S
 _BODY = "<B32s32s32s4sH16sHHHI16sI"  # 149 bytes, then the relay's signature
 _BODY_SIZE = struct.calcsize(_BODY)
 EXIT = 1  # flags bit 0
+ANCHORED = 2  # bit 1: the address is that of the relay's anchor (section 13)
 _WORKERS = 4  # flags bits 4-7: workers less one
 
 
@@ -62,6 +63,11 @@ class Descriptor:
     @property
     def exit(self):
         return bool(self.flags & EXIT)
+
+    @property
+    def anchored(self):
+        """Whether the address is an anchor's, which introduces who sends a CREATE there."""
+        return bool(self.flags & ANCHORED)
 
     @property
     def workers(self):

@@ -31,6 +31,7 @@ CREATED_MIN = HEADER + 1 + 2 + NOISE2 + TAIL
 REFUSED_MIN = HEADER + 1 + 1 + TAIL
 COOKIE_MIN = HEADER + 1 + COOKIE_SIZE + TAIL
 CLOCK_SKEW = 600  # seconds
+CREATE_MAX = CREATE_MIN + PAD_MAX
 
 # Section 4: cells
 COMMAND = 1
@@ -53,6 +54,8 @@ RESUME = 0x0A
 DESTROY = 0x0B
 PAD = 0x0C
 ERROR = 0x0D
+ANCHOR = 0x0E
+INTRODUCE = 0x0F
 
 E_SIGNATURE = 1
 E_EXPIRED = 2
@@ -65,10 +68,12 @@ E_TICKET = 8
 E_UNPAID = 9
 E_MALFORMED = 10
 E_SHUTDOWN = 11
+E_ANCHOR = 12
 ERRORS = {
     E_SIGNATURE: "descriptor signature", E_EXPIRED: "descriptor expired", E_ADDRESS: "address refused",
     E_NO_ANSWER: "no answer", E_TABLE_FULL: "table full", E_EXTENDED: "already extended", E_NO_EXIT: "not an exit",
     E_TICKET: "ticket refused", E_UNPAID: "unpaid", E_MALFORMED: "malformed", E_SHUTDOWN: "shutting down",
+    E_ANCHOR: "no anchor",
 }  # fmt: skip
 
 
@@ -131,3 +136,10 @@ PROVE_LEAST_MS = 50
 PROVE_MOST_MS = 30000
 PROVE_SLOT_MS = 10
 PROVE_CLOSING = 8  # proofs of a relay that wait for their signature
+
+# Section 13: anchors
+PLACE = 16 + 2  # an address (IPv4 mapped into IPv6) and a UDP port, as in a sockaddr_in6
+ANCHOR_SIGNED = 32 + 32 + 4
+ANCHOR_SIZE = ANCHOR_SIGNED + 64  # and, from a router that has been published, its descriptor
+INTRODUCE_MAX = PLACE + CREATE_MAX
+ANCHORS_MOST = 32  # routers that a relay is the anchor of

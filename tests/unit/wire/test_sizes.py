@@ -1,6 +1,7 @@
 """Every size that docs/protocol.md states, held against the code."""
 
-from bwrouter.wire import descriptor, handshake, ticket
+from bwrouter.platform import sodium
+from bwrouter.wire import anchor, descriptor, handshake, ticket
 from bwrouter.wire import sizes as S
 
 
@@ -29,6 +30,7 @@ def test_sizes_of_the_document():
 def test_codes_of_the_document():
     t = text()
     names = ("RELAY", "DATA", "EXTEND", "EXTENDED", "PAY", "CREDIT", "PROVE", "RESUME", "DESTROY", "PAD", "ERROR")
+    names += ("ANCHOR", "INTRODUCE")
     for name in names:
         assert "| %s | 0x%02x |" % (name, getattr(S, name)) in t, name
     for code in S.ERRORS:
@@ -40,6 +42,10 @@ def test_packed_sizes():
     assert len(handshake.payload2(0)) == S.PAYLOAD2
     assert len(ticket.pack_pay(0, 0, bytes(32))) == S.PAY_SHORT
     assert len(ticket.pack_pay(0, 0, bytes(32), (bytes(8), bytes(32), bytes(64), 64))) == S.PAY_FULL
+    secret = sodium.ed25519_keypair(bytes(32))[1]
+    assert len(anchor.pack(bytes(32), secret, bytes(32), bytes(32), bytes(16), 0)) == S.ANCHOR_SIZE == 132
+    assert len(anchor.introduction(bytes(28), bytes(S.CREATE_MAX))) == S.INTRODUCE_MAX
+    assert S.INTRODUCE_MAX + S.overhead(1) <= S.INNER_MTU, "an introduction fits into any line's packets"
     assert len(ticket.pack_credit(1, 2, 3, 4)) == S.CREDIT_SIZE
     d = descriptor.Descriptor(bytes(32), bytes(32), bytes(32))
     assert len(d.pack()) + 64 == S.DESCRIPTOR_RELAY_PART

@@ -196,6 +196,9 @@ function advanced(s) {
 	o.datatype = 'range(8,10000)';
 	o.placeholder = '64';
 
+	o = s.taboption('advanced', form.Flag, 'anchor', _('Help routers without a public address'), _('They are found through this router. Costs a few packets a minute.'));
+	o.default = '1';
+
 	o = s.taboption('advanced', form.Flag, 'mark_le', _('Mark packets as lower effort'), _('LE, RFC 8622: shapers that know it put these packets last.'));
 	o.default = '1';
 
