@@ -7,6 +7,7 @@ Whatever it has decided stands in the journal first, so that it may be killed at
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections import deque
@@ -77,8 +78,9 @@ class Verifier:
         self.epoch = self.time = 0
 
     def _contract(self) -> str:
-        answer = self.pool._session.get(self.settings.gateway.url + "/v1/info", timeout=10).json()
-        proof = str(answer["contracts"].get("proof") or "")
+        answer = self.pool._session.get(self.settings.gateway.url + "/v1/info", timeout=10)
+        answer.raise_for_status()
+        proof = str(answer.json()["contracts"].get("proof") or "")
         if not proof:
             raise ChainError("the gateway's chain has no BandwidthProof: there is nothing to verify")
         return proof
@@ -91,16 +93,21 @@ class Verifier:
         self.told(text)
 
     def status(self) -> dict[str, Any]:
-        """Raw numbers: what `run` shows and status.json holds."""
+        """Raw numbers: what `run` shows and status.json holds. `paid_units`: to all relays since the start."""
         tasks = self.journal.tasks(self.epoch)
         return {
-            "time": int(time.time()), "address": self.chain.address, "epoch": self.epoch, "chain_time": self.time,
+            "time": int(time.time()), "pid": os.getpid(), "address": self.chain.address, "epoch": self.epoch, "chain_time": self.time,
             "doing": self.now_doing, "error": self.error,
             "commit_until": self.epoch * self.duty.audit + self.duty.commit_for,
             "epoch_ends": (self.epoch + 1) * self.duty.audit,
             "tasks": [{"relay": t.relay.hex(), "kind": t.kind, "at": t.at, "done": t.done} for t in tasks],
-            "relays": len(self.pool.everything()), "purse": self.purse.status(), "events": list(self.events)[-20:],
+            "relays": len(self.pool.everything()), "purse": self.purse.status(),
+            "paid_units": self._paid_units(), "events": list(self.events)[-20:],
         }  # fmt: skip
+
+    def _paid_units(self) -> int:
+        tunnels = (self._probe, self.covert.tunnel if self.covert is not None else None)
+        return sum(sum(t.paid().values()) for t in tunnels if t is not None)
 
     def _do(self, what: str) -> None:
         self.now_doing = what
@@ -160,6 +167,7 @@ class Verifier:
             if self.covert.web is not None:
                 self.covert.web.close()
         self.purse.close()
+        self._do("ended")
         self.pool.close()
         self.journal.close()
 
@@ -264,6 +272,10 @@ class Verifier:
     def _prove(self, target: Descriptor, kind: str) -> None:
         claim, state = self.duty.relay(target.relay)
         if not state:
+            return
+        if not self.duty.drawn(target.relay):
+            self.duty.prepare(target.relay)  # the block that had the committee is gone
+        if self.duty.place(target.relay) is None:
             return
         if self._probe is None:
             self._probe = Probe(_Small(self.purse))
