@@ -96,7 +96,8 @@ class Verifier:
         """Raw numbers: what `run` shows and status.json holds. `paid_units`: to all relays since the start."""
         tasks = self.journal.tasks(self.epoch)
         return {
-            "time": int(time.time()), "pid": os.getpid(), "address": self.chain.address, "epoch": self.epoch, "chain_time": self.time,
+            "time": int(time.time()), "pid": os.getpid(), "address": self.chain.address, "epoch": self.epoch,
+            "chain_time": self.time,
             "doing": self.now_doing, "error": self.error,
             "commit_until": self.epoch * self.duty.audit + self.duty.commit_for,
             "epoch_ends": (self.epoch + 1) * self.duty.audit,
