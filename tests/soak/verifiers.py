@@ -55,7 +55,7 @@ class Verifier:
         phrase = os.urandom(16).hex()
         (self.folder / "passphrase.key").write_text(phrase + "\n")
         for name, key in zip(("verifier.vault", "buyer.vault"), self.keys, strict=True):
-            (self.folder / name).write_text(seal(key, phrase, **CHEAP))
+            (self.folder / name).write_text(seal(key.hex().encode(), phrase, **CHEAP))
         cover = {"covert_url": f"http://{self.node.v4}:{COVERT_PORT}", "covert_listen": f"0.0.0.0:{COVERT_PORT}"}
         settings = {
             "wallet_key_file": "verifier.vault", "buyer_key_file": "buyer.vault", "passphrase_file": "passphrase.key",
