@@ -44,6 +44,7 @@ COVERT_CAPACITY = 0.004
 COVERT_SECONDS = 86_400  # so long a covert audit counts
 LAST_SHARE = 4  # no audit begins in the last 1/LAST_SHARE of the time to commit
 RECLAIM_SECONDS = 6 * 3600.0
+SMALL_WANTED = 96  # tickets: three for each circuit, of which hardly anything is used
 PAUSE_MOST = 30.0  # seconds after a failure of chain or gateway
 _DELAYS = (ChainError, DirectoryError, NoTicket, requests.RequestException, net.NetError, PathError)
 
@@ -66,7 +67,7 @@ class Verifier:
         self.journal = Journal(state / "journal.sqlite")
         self.chain = Chain(settings.rpc_url, load_key(settings.wallet_key_file, settings.passphrase_file), alone=True)
         self.pool = Pool(settings)
-        self.purse = Purse(settings.client())
+        self.purse = Purse(settings.client(), SMALL_WANTED)
         self.duty = Duty(self.chain, self._contract(), self.journal)
         self._probe: Probe | None = None
         self._planned = -1
@@ -276,7 +277,7 @@ class Verifier:
             return
         if not self.duty.drawn(target.relay):
             self.duty.prepare(target.relay)  # the block that had the committee is gone
-        if self.duty.place(target.relay) is None:
+        if self.duty.place(target.relay) is None or self._too_late(target.relay):
             return
         if self._probe is None:
             self._probe = Probe(_Small(self.purse))
@@ -296,7 +297,16 @@ class Verifier:
         for m in report.all:
             words = REASONS[m.reason] if m is not report.best else report.why
             self._note(m.relay, kind, evidence.record(m, self.epoch, int(time.time())), m.kbps, m.reason, words)
+        if self._too_late(target.relay):
+            return
         self._commit(target, report, suspended=state == SUSPENDED)
+
+    def _too_late(self, relay: bytes) -> bool:
+        """Whether the time to commit is over: a report could not be given any more."""
+        late = self.duty.now() >= self.epoch * self.duty.audit + self.duty.commit_for
+        if late:
+            self.say(f"epoch {self.epoch}: {relay.hex()[:12]}: too late to report")
+        return late
 
     def _covert_results(self, relay: bytes) -> list[Seen]:
         found = []
@@ -337,9 +347,9 @@ class Verifier:
 
     def _post(self, sealed: Root, records: list[Record], leaves: list[bytes]) -> None:
         shown = []
-        best = {a.relay: a for a in self.journal.of_epoch(sealed.epoch)}
+        shows = {a.relay for a in self.journal.of_epoch(sealed.epoch) if a.state in ("revealed", "judged")}
         for i, r in enumerate(records):
-            if r.kind != COVERT and r.relay in best:
+            if r.kind != COVERT and r.relay in shows:
                 siblings = [{"left": left, "hash": sibling.hex()} for left, sibling in evidence.path(leaves, i)]
                 shown.append({"record": r.body.decode(), "path": siblings})
         if shown:

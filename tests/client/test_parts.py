@@ -126,6 +126,7 @@ def test_stock_has_small_tickets_for_the_starts_of_circuits():
     for units in range(64, 9000, 64):
         big, few = split(units, 0)
         assert big * 1024 + few * 64 == units
+    assert split(24_576, 0, 96) == (18, 96) and split(24_576, 90, 96) == (23, 16) and split(4096, 0, 96) == (3, 16)
 
 
 # -- paying ------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from tests.soak.plan import BadPlan, Plan, from_environment
 from tests.soak.town import Town, lab_for, sweep
 from tests.soak.watchman import Thief, Watchman, latency
 
-LOOK_S, THEFT_S, TICK_S = 5.0, 7.0, 0.25
+LOOK_S, THEFT_S, TICK_S = 5.0, 7.0, 0.5
 BACK_S = 75.0  # within which everything must be well after its fault, and at the end
 OWNER = os.getpid()
 FAILURES = (Refused, net.LabError, chain.ChainError, requests.RequestException, TimeoutError, OSError)
@@ -56,8 +56,8 @@ class Soak:
             ("the routers' keys", self.town.make_routers), ("money", self.town.fund),
             ("verifiers' bonds", self.town.join_verifiers),
             ("routers", self.town.start_routers), ("the directory", self.town.wait_listed),
-            ("verifiers", self.town.start_verifiers), ("households", self.town.start_households),
-            ("buyers", self.town.start_buyers),
+            ("households", self.town.start_households), ("buyers", self.town.start_buyers),
+            ("verifiers", self.town.start_verifiers),
         ):  # fmt: skip
             self.say(what)
             step()

@@ -43,6 +43,7 @@ from tests.soak.plan import Plan
 from tests.soak.verifiers import BONDS, Found, Verifier, gather, join_all, windows
 
 LINE = Line(up_kbps=10_000, down_kbps=50_000, buffer=64 * 1024)
+EXIT_CLAIM = 20_000  # kbit/s
 RPC, LIAR, FIRST_GATEWAY = 8545, 8546, 8080
 SMALL_FLASH_KB, SMALL_FLASH = 384, 3  # routers whose flash can be filled
 FILE_SIZES = (20_000, 200_000, 600_000)
@@ -200,6 +201,13 @@ class Town(Pool):
 
     # -- routers -----------------------------------------------------------------------------------------------
 
+    def make_routers(self) -> None:
+        """Each claims what is left while others use its line, and the machine: half of a home's."""
+        super().make_routers()
+        for router in self.routers.values():
+            claim = LINE.up_kbps // 2 if router.node.line else EXIT_CLAIM
+            write_json(router.config, json.loads(router.config.read_text()) | {"rate_kbps": claim})
+
     def make_state_dir(self, router: Router) -> None:
         """Some have a small flash of their own; all have a clock that can be moved."""
         super().make_state_dir(router)
@@ -269,6 +277,7 @@ class Town(Pool):
 
     def tunnels_up(self) -> bool:
         self.mind()
+        time.sleep(0.3)  # what is asked all the time takes the processors from those who are waited for
         return all(self.tunnel_up(name) for name in self.buyers)
 
     def client_settings(self, folder: Path, url: str) -> dict[str, Any]:
@@ -307,19 +316,20 @@ class Town(Pool):
         return self.python(name, node, "tests.lab.household", *argv, ns=node.lan_ns)
 
     def join_verifiers(self) -> None:
-        """Settings, vaults, bonds; the chain's clock goes on to the first epoch in which they are drawn."""
+        """Settings, vaults, bonds."""
         if not self.verifiers:
             return
         for i, v in enumerate(self.verifiers.values()):
             gateway = {"url": self.urls[i % len(self.urls)], "key": self.info["gateway_key"]}
             v.make({"gateway": gateway, "rpc_url": self.chain.url}, covert=i == 0)
         join_all(list(self.verifiers.values()), self.chain.url, self.info["contracts"])
+
+    def start_verifiers(self) -> None:
+        """The chain's clock goes on to the first epoch in which they are drawn."""
         epoch = windows(self.plan.routers)["audit_epoch"]
         with inside(self.gateway.ns):
             now = int(self.chain.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
             self.chain.rpc("evm_increaseTime", (now // epoch + 2) * epoch - now)
-
-    def start_verifiers(self) -> None:
         for name, v in self.verifiers.items():
             argv = ("bwverifier", "run", "--config", str(v.config))
             self.keep(f"{name}-verifier", "verifier", partial(self.module, v.node, argv))

@@ -79,10 +79,10 @@ class Verifier:
 
 def windows(routers: int) -> dict[str, int]:
     """Durations of a town's contracts, in seconds. On every relay sit half of all bonds, so each daemon audits half the
-    routers in an epoch: some 6 s and two blocks each, on a machine that is full."""
-    commit, reveal = 30 + 4 * routers, 15 + routers
+    routers in an epoch, and all of them together begin an audit every three or four seconds: two processors carry no more."""
+    commit, reveal = 12 * routers, 15 + routers
     return {
-        "response": 4, "withdrawal": 10, "unbonding": 1200, "audit_epoch": commit + reveal + 5, "commit": commit,
+        "response": 4, "withdrawal": 10, "unbonding": 3000, "audit_epoch": commit + reveal + 5, "commit": commit,
         "reveal": reveal, "dispute": 600, "emission_epoch": 120, "twap": 30,
     }  # fmt: skip
 

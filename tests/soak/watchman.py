@@ -145,7 +145,7 @@ class Watchman:
     # -- buyers ------------------------------------------------------------------------------------------------
 
     def tunnels(self, now: float) -> None:
-        """No buyer is without a tunnel for long; asked several times a second. `now`: monotonic seconds."""
+        """No buyer is without a tunnel for long; asked twice a second. `now`: monotonic seconds."""
         for name in self.town.buyers:
             if self.town.tunnel_up(name):
                 self.without.pop(name, None)
