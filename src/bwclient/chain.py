@@ -130,8 +130,8 @@ class Chain:
             raise ChainError(f"{what}: {hash} failed on chain")
 
     def _send_again(self, hash: str, what: str, raw: str, nonce: int) -> None:
-        """A chain that is reorganised may lose transactions, and nodes forget what waits for long. Raises ChainError when
-        one of ours before this one is gone: whoever is alone finds out what is due, and sends that."""
+        """A chain that is reorganised may lose transactions, and nodes forget what waits for long. Raises ChainError
+        when one of ours before this one is gone: whoever is alone finds out what is due, and sends that."""
         if self._counted == "latest" and int(self.rpc("eth_getTransactionCount", self.address, "latest"), 16) < nonce:
             raise ChainError(f"{what}: {hash} waits for another that the chain has lost")
         with suppress(ChainError):  # most often: it is known
