@@ -1,0 +1,77 @@
+"""What the daemon leaves alone: an audit that is due too late, evidence of a report that it has not revealed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+from eth_account import Account
+
+from bwverifier.daemon import BURST, Verifier
+from bwverifier.journal import Audit, Journal, Record, Task
+from tests.contracts.deployment import anvil
+from tests.verifier.test_duty import AUDIT, COMMIT, RELAY, World
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    """A verifier without settings, chain and purse; its journal is real, and so is what a test adds."""
+    v = Verifier.__new__(Verifier)
+    v.journal, v.epoch, v.stop, v._probe = Journal(tmp_path / "journal.sqlite"), 7, False, None
+    said: list[str] = []
+    v._do, v.say, v.events = lambda what: None, said.append, said  # type: ignore[method-assign,assignment]
+    yield v
+    v.journal.close()
+
+
+def test_an_audit_that_is_due_too_late_is_given_up(daemon, tmp_path):
+    """It was measured again and again, each time for nothing, until the epoch ended."""
+    with anvil("--accounts", "11") as w3:
+        world = World(w3, tmp_path)
+        epoch, seated = world.begin()
+        daemon.duty, daemon.epoch = seated[0], epoch
+        daemon.pool = SimpleNamespace(get=lambda relay: SimpleNamespace(relay=relay))
+        daemon.journal.plan(Task(epoch=epoch, relay=RELAY, kind=BURST, at=1, done=False))
+        assert not daemon._too_late(RELAY)
+        world.warp(epoch * AUDIT + COMMIT)
+        task = daemon.journal.due(epoch, world.duties[0].now())
+        daemon._perform(task)
+        assert daemon._probe is None and daemon.journal.due(epoch, world.duties[0].now()) is None
+        assert daemon.events == [f"epoch {epoch}: {RELAY.hex()[:12]}: too late to report"]
+
+
+def test_evidence_is_posted_of_what_was_revealed_only(daemon):
+    """A gateway refuses the whole of it for one relay whose report it cannot see."""
+    posted: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):  # noqa: N802 - the library's name
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    states = {b"\1" * 32: "revealed", b"\2" * 32: "missed", b"\3" * 32: "judged", b"\4" * 32: "committed"}
+    for relay, state in states.items():
+        daemon.journal.add(Audit(relay=relay, epoch=6, place=0, report="0", salt=b"", state=state, evidence=b""))
+        daemon.journal.note(Record(relay=relay, epoch=6, kind=BURST, time=1, reason=0, kbps=1, why="", body=relay.hex().encode()))
+    url = f"http://127.0.0.1:{server.server_port}"
+    daemon.settings = SimpleNamespace(post_evidence=True, gateway=SimpleNamespace(url=url))
+    daemon.chain = SimpleNamespace(account=Account.from_key(b"\1" * 32), address="0x1")
+    daemon.pool = SimpleNamespace(_session=requests.Session())
+    try:
+        daemon._seal()
+    finally:
+        server.shutdown()
+        server.server_close()
+        daemon.pool._session.close()
+    (body,) = posted
+    assert sorted(r["record"] for r in body["records"]) == [(b"\1" * 32).hex(), (b"\3" * 32).hex()]
