@@ -33,7 +33,7 @@ from .audit import REASONS, Auditor, Report, Seen
 from .covert import LINGER_SECONDS, Covert, Delivery
 from .duty import SUSPENDED, Duty, pack
 from .journal import Journal, Record, Root, Task
-from .pool import Pool, post, prefixes
+from .pool import NotTaken, Pool, post, prefixes
 from .probe import Probe, Stopped
 from .settings import Settings
 from .simulate import COMMITTEE
@@ -334,7 +334,8 @@ class Verifier:
     # -- evidence --------------------------------------------------------------------------
 
     def _seal(self) -> None:
-        """Sign the roots of epochs whose verdicts are due, and post what was measured openly."""
+        """Sign the roots of epochs whose verdicts are due, and post what was measured openly. Raises
+        requests.RequestException: the next round posts it again."""
         for epoch in self.journal.unsealed(self.epoch):
             records = self.journal.records(epoch)
             leaves = [r.body for r in records]
@@ -349,7 +350,7 @@ class Verifier:
         shown = []
         shows = {a.relay for a in self.journal.of_epoch(sealed.epoch) if a.state in ("revealed", "judged")}
         for i, r in enumerate(records):
-            if r.kind != COVERT and r.relay in shows:
+            if r.kind != COVERT and r.relay in shows and _proved(r):
                 siblings = [{"left": left, "hash": sibling.hex()} for left, sibling in evidence.path(leaves, i)]
                 shown.append({"record": r.body.decode(), "path": siblings})
         if shown:
@@ -358,7 +359,7 @@ class Verifier:
             try:
                 post(self.pool._session, self.settings.gateway.url + "/v1/evidence", body)
                 self.say(f"epoch {sealed.epoch}: evidence posted, {len(shown)} measurements")
-            except requests.RequestException as e:
+            except NotTaken as e:
                 self.say(f"epoch {sealed.epoch}: the gateway takes no evidence: {e}")
 
 
@@ -370,6 +371,11 @@ class _Small:
 
     def take(self, region: int) -> Ticket:
         return self._purse.take_small(region)
+
+
+def _proved(r: Record) -> bool:
+    """Whether the relay's signed statement bears the rate out: it is one datagram, which may be lost."""
+    return not r.kbps or bool(json.loads(r.body)["close"])
 
 
 def _stands(reason: int, kbps: int, strikes: int) -> str:

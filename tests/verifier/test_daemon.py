@@ -45,33 +45,68 @@ def test_an_audit_that_is_due_too_late_is_given_up(daemon, tmp_path):
         assert daemon.events == [f"epoch {epoch}: {RELAY.hex()[:12]}: too late to report"]
 
 
-def test_evidence_is_posted_of_what_was_revealed_only(daemon):
-    """A gateway refuses the whole of it for one relay whose report it cannot see."""
+class Gateway(BaseHTTPRequestHandler):
+    """Takes evidence, or answers with the first of `answers`."""
+
     posted: list[dict[str, Any]] = []
+    answers: list[int] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):  # noqa: N802 - the library's name
-            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
+    def do_POST(self):  # noqa: N802 - the library's name
+        self.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(self.answers.pop(0) if self.answers else 200)
+        self.end_headers()
 
-        def log_message(self, *words: object) -> None: ...
+    def log_message(self, *words: object) -> None: ...
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+
+@pytest.fixture
+def gateway(daemon):
+    Gateway.posted, Gateway.answers = [], []
+    server = HTTPServer(("127.0.0.1", 0), Gateway)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    states = {b"\1" * 32: "revealed", b"\2" * 32: "missed", b"\3" * 32: "judged", b"\4" * 32: "committed"}
-    for relay, state in states.items():
-        daemon.journal.add(Audit(relay=relay, epoch=6, place=0, report="0", salt=b"", state=state, evidence=b""))
-        daemon.journal.note(Record(relay=relay, epoch=6, kind=BURST, time=1, reason=0, kbps=1, why="", body=relay.hex().encode()))
     url = f"http://127.0.0.1:{server.server_port}"
     daemon.settings = SimpleNamespace(post_evidence=True, gateway=SimpleNamespace(url=url))
     daemon.chain = SimpleNamespace(account=Account.from_key(b"\1" * 32), address="0x1")
     daemon.pool = SimpleNamespace(_session=requests.Session())
-    try:
-        daemon._seal()
-    finally:
-        server.shutdown()
-        server.server_close()
-        daemon.pool._session.close()
-    (body,) = posted
-    assert sorted(r["record"] for r in body["records"]) == [(b"\1" * 32).hex(), (b"\3" * 32).hex()]
+    yield Gateway
+    server.shutdown()
+    server.server_close()
+    daemon.pool._session.close()
+
+
+def measured(daemon, relay, state="revealed", kbps=1, close="00"):
+    """An audit of epoch 6 and its measurement."""
+    daemon.journal.add(Audit(relay=relay, epoch=6, place=0, report="0", salt=b"", state=state, evidence=b""))
+    body = json.dumps({"relay": relay.hex(), "close": close}).encode()
+    daemon.journal.note(Record(relay=relay, epoch=6, kind=BURST, time=1, reason=0, kbps=kbps, why="", body=body))
+
+
+def test_evidence_is_posted_of_what_the_gateway_can_check(daemon, gateway):
+    """It refuses the whole of it for one relay whose report it cannot see, or whose rate the relay has not signed."""
+    for i, state in enumerate(("revealed", "missed", "judged", "committed")):
+        measured(daemon, bytes([i]) * 32, state)
+    measured(daemon, b"\7" * 32, close="")
+    measured(daemon, b"\x08" * 32, kbps=0, close="")
+    daemon._seal()
+    (body,) = gateway.posted
+    shown = [json.loads(r["record"])["relay"][:2] for r in body["records"]]
+    assert shown == ["00", "02", "08"]
+
+
+def test_evidence_is_posted_again_while_the_gateway_has_no_answer(daemon, gateway):
+    measured(daemon, b"\1" * 32)
+    gateway.answers = [503, 429]
+    for _ in range(2):
+        with pytest.raises(requests.RequestException):
+            daemon._seal()
+    daemon._seal()
+    daemon._seal()
+    assert len(gateway.posted) == 3 and gateway.posted[0] == gateway.posted[2]
+
+
+def test_evidence_that_is_refused_is_not_posted_again(daemon, gateway):
+    measured(daemon, b"\1" * 32)
+    gateway.answers = [422]
+    daemon._seal()
+    daemon._seal()
+    assert len(gateway.posted) == 1 and "takes no evidence: 422" in daemon.events[0]
