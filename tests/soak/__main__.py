@@ -28,6 +28,7 @@ from tests.soak.town import Town, lab_for, sweep
 from tests.soak.watchman import Thief, Watchman, latency
 
 LOOK_S, THEFT_S, TICK_S = 5.0, 7.0, 0.5
+REDEEMED_S = 15.0  # routers redeem every two seconds: what has not come after so long was lost by a kill
 BACK_S = 75.0  # within which everything must be well after its fault, and at the end
 OWNER = os.getpid()
 FAILURES = (Refused, net.LabError, chain.ChainError, requests.RequestException, TimeoutError, OSError)
@@ -158,12 +159,14 @@ class Soak:
         self.watchman.paid()
         paid, redeemed, before = self.watchman.paid_units(), 0, -1
         end = time.monotonic() + 60
+        since = time.monotonic()
         while time.monotonic() < end:
             redeemed = int(self.town.query("select coalesce(sum(units),0) from relays")[0][0])
-            if redeemed >= paid and redeemed == before:
+            if redeemed != before:
+                before, since = redeemed, time.monotonic()
+            elif time.monotonic() - since > (REDEEMED_S if redeemed < paid else LOOK_S):
                 break
-            before = redeemed
-            time.sleep(3)
+            time.sleep(1)
         self.watchman.look()
         return {"paid_units": paid, "redeemed_units": redeemed}
 

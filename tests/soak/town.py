@@ -155,7 +155,9 @@ class Town(Pool):
         with inside(self.gateway.ns):
             for account in (keys["treasury"], keys["operator"]):
                 self.chain.rpc("anvil_setBalance", account, hex(10**24))
-        self.command("deploy")
+            self.chain.rpc("evm_setAutomine", True)  # each of some thirty transactions would wait for its block
+            self.command("deploy")
+            self.chain.rpc("evm_setIntervalMining", 1)
 
     def serve(self, i: int, name: str) -> Process:
         return self.python(name, self.gateway, "bwgateway", "serve", "--config", str(self.gateway_config(i)))
@@ -333,7 +335,8 @@ class Town(Pool):
         for name, v in self.verifiers.items():
             argv = ("bwverifier", "run", "--config", str(v.config))
             self.keep(f"{name}-verifier", "verifier", partial(self.module, v.node, argv))
-        self.wait("verifiers", lambda: all(self.verifier_well(n) for n in self.verifiers), 90)
+        if self.verifiers:
+            self.wait("a verifier", lambda: any(self.verifier_well(n) for n in self.verifiers), 90)
 
     def verifier_well(self, name: str) -> bool:
         """The process that runs now follows the chain."""
