@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import requests
@@ -19,6 +20,7 @@ from .reach import OWN
 
 _GAS_MARGIN = 1.25
 _TIP = 10**9
+_AGAIN_SECONDS = 3.0
 _PERMIT = {
     "Permit": [
         {"name": "owner", "type": "address"},
@@ -98,7 +100,7 @@ class Chain:
             "maxFeePerGas": 2 * base + _TIP,
             "maxPriorityFeePerGas": _TIP,
         }
-        sent = []
+        sent: list[tuple[str, str, int]] = []
         for to, signature, arguments in calls:
             call = {"from": self.address, "to": to, "data": self.data(signature, *arguments)}
             try:
@@ -107,20 +109,33 @@ class Chain:
                 raise ChainError(f"{signature} would fail: {e}") from e
             transaction: dict[str, Any] = {**fixed, "to": to, "data": call["data"], "gas": gas, "nonce": nonce}
             raw = bytes(self.account.sign_transaction(transaction).raw_transaction)
-            sent.append(str(self.rpc("eth_sendRawTransaction", "0x" + raw.hex())))
+            sent.append((str(self.rpc("eth_sendRawTransaction", "0x" + raw.hex())), "0x" + raw.hex(), nonce))
             nonce += 1
         deadline = time.monotonic() + wait
-        for hash, call_ in zip(sent, calls, strict=True):
-            self._mined(hash, call_[1], deadline)
-        return sent
+        for (hash, raw_, number), call_ in zip(sent, calls, strict=True):
+            self._mined(hash, call_[1], deadline, raw_, number)
+        return [hash for hash, _, _ in sent]
 
-    def _mined(self, hash: str, what: str, deadline: float) -> None:
+    def _mined(self, hash: str, what: str, deadline: float, raw: str, nonce: int) -> None:
+        again = time.monotonic() + _AGAIN_SECONDS
         while (receipt := self.rpc("eth_getTransactionReceipt", hash)) is None:
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 raise ChainError(f"{what}: {hash} is not mined in time")
+            if now > again:
+                again = now + _AGAIN_SECONDS
+                self._send_again(hash, what, raw, nonce)
             time.sleep(0.1)
         if int(receipt["status"], 16) != 1:
             raise ChainError(f"{what}: {hash} failed on chain")
+
+    def _send_again(self, hash: str, what: str, raw: str, nonce: int) -> None:
+        """A chain that is reorganised may lose transactions, and nodes forget what waits for long. Raises ChainError
+        when one of ours before this one is gone: whoever is alone finds out what is due, and sends that."""
+        if self._counted == "latest" and int(self.rpc("eth_getTransactionCount", self.address, "latest"), 16) < nonce:
+            raise ChainError(f"{what}: {hash} waits for another that the chain has lost")
+        with suppress(ChainError):  # most often: it is known
+            self.rpc("eth_sendRawTransaction", raw)
 
     def balance(self, token: str) -> int:
         """Wei of an ERC-20 that the buyer holds."""

@@ -49,8 +49,8 @@ class Purse:
     """Hands out tickets (`take`, `take_small`); holds `stock_units` in each region, and buys within the spend limits:
     of the run, the hour and the day."""
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
+    def __init__(self, settings: Settings, small_wanted: int = 12):
+        self.settings, self.small_wanted = settings, small_wanted
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._stock: dict[int, deque[Ticket]] = {region: deque() for region in settings.all_regions}
@@ -133,7 +133,7 @@ class Purse:
                 if not have:
                     raise PurseError(self.why_not())
                 continue
-            big, few = split(allowed, small)
+            big, few = split(allowed, small, self.small_wanted)
             for size, count in ((BIG, big), (SMALL, few)):
                 if count:
                     self._buy_some(region, size, count)
@@ -225,7 +225,8 @@ class Purse:
         with self._lock:
             stock = self._stock[region]
             if not stock:
-                raise PurseError(self._error or self.why_not())
+                waiting = "no ticket is left until more are bought"
+                raise PurseError(self._error or (self.why_not() if self.spent_up else waiting))
             ticket = next((t for t in stock if t.units == units), stock[0])
             stock.remove(ticket)
             self.taken_units += ticket.units
@@ -257,6 +258,5 @@ def split(units: int, small_held: int, small_wanted: int = 12) -> tuple[int, int
     """(large, small) tickets for `units`: enough small ones for the starts of circuits, the rest large."""
     big, rest = divmod(units, BIG)
     few = rest // SMALL
-    if few + small_held < small_wanted and big > 3:
-        return big - 1, few + BIG // SMALL
-    return big, few
+    broken = min(max(0, big - 3), max(0, -(-(small_wanted - small_held - few) * SMALL // BIG)))
+    return big - broken, few + broken * (BIG // SMALL)

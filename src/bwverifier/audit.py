@@ -130,7 +130,8 @@ def conclude(kinds: dict[str, list[Measurement]], claim: int, covert: Sequence[S
                 return Report(reason, m.kbps, f"{REASONS[reason]}: {why} ({name})", m, every)
     m = best[low]
     if m.reason == UNREACHABLE and all(b.reason == UNREACHABLE for b in best.values()):
-        return Report(UNREACHABLE, 0, f"unreachable: no proof over {len(every)} circuits", m, every)
+        how = f": {m.broke}" if m.broke else ""
+        return Report(UNREACHABLE, 0, f"unreachable: no proof over {len(every)} circuits{how}", m, every)
     kbps, words = m.kbps, [f"{m.kbps} of {claim} kbit/s {low}, the best of {len(kinds[low])}"]
     others = [f"{b.kbps} {name}" for name, b in best.items() if name != low]
     if m.elsewhere:

@@ -83,7 +83,7 @@ def run(config: Config = CONFIG, as_json: Json = False) -> None:
                 v.run()
         else:
             v.run()
-    except NoTicket as e:
+    except (NoTicket, ChainError) as e:
         raise Fail(str(e)) from e
     finally:
         v.stop = True

@@ -7,6 +7,7 @@ Whatever it has decided stands in the journal first, so that it may be killed at
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections import deque
@@ -32,7 +33,7 @@ from .audit import REASONS, Auditor, Report, Seen
 from .covert import LINGER_SECONDS, Covert, Delivery
 from .duty import SUSPENDED, Duty, pack
 from .journal import Journal, Record, Root, Task
-from .pool import Pool, post, prefixes
+from .pool import NotTaken, Pool, post, prefixes
 from .probe import Probe, Stopped
 from .settings import Settings
 from .simulate import COMMITTEE
@@ -43,6 +44,7 @@ COVERT_CAPACITY = 0.004
 COVERT_SECONDS = 86_400  # so long a covert audit counts
 LAST_SHARE = 4  # no audit begins in the last 1/LAST_SHARE of the time to commit
 RECLAIM_SECONDS = 6 * 3600.0
+SMALL_WANTED = 96  # tickets: three for each circuit, of which hardly anything is used
 PAUSE_MOST = 30.0  # seconds after a failure of chain or gateway
 _DELAYS = (ChainError, DirectoryError, NoTicket, requests.RequestException, net.NetError, PathError)
 
@@ -65,7 +67,7 @@ class Verifier:
         self.journal = Journal(state / "journal.sqlite")
         self.chain = Chain(settings.rpc_url, load_key(settings.wallet_key_file, settings.passphrase_file), alone=True)
         self.pool = Pool(settings)
-        self.purse = Purse(settings.client())
+        self.purse = Purse(settings.client(), SMALL_WANTED)
         self.duty = Duty(self.chain, self._contract(), self.journal)
         self._probe: Probe | None = None
         self._planned = -1
@@ -77,8 +79,9 @@ class Verifier:
         self.epoch = self.time = 0
 
     def _contract(self) -> str:
-        answer = self.pool._session.get(self.settings.gateway.url + "/v1/info", timeout=10).json()
-        proof = str(answer["contracts"].get("proof") or "")
+        answer = self.pool._session.get(self.settings.gateway.url + "/v1/info", timeout=10)
+        answer.raise_for_status()
+        proof = str(answer.json()["contracts"].get("proof") or "")
         if not proof:
             raise ChainError("the gateway's chain has no BandwidthProof: there is nothing to verify")
         return proof
@@ -91,16 +94,22 @@ class Verifier:
         self.told(text)
 
     def status(self) -> dict[str, Any]:
-        """Raw numbers: what `run` shows and status.json holds."""
+        """Raw numbers: what `run` shows and status.json holds. `paid_units`: to all relays since the start."""
         tasks = self.journal.tasks(self.epoch)
         return {
-            "time": int(time.time()), "address": self.chain.address, "epoch": self.epoch, "chain_time": self.time,
+            "time": int(time.time()), "pid": os.getpid(), "address": self.chain.address, "epoch": self.epoch,
+            "chain_time": self.time,
             "doing": self.now_doing, "error": self.error,
             "commit_until": self.epoch * self.duty.audit + self.duty.commit_for,
             "epoch_ends": (self.epoch + 1) * self.duty.audit,
             "tasks": [{"relay": t.relay.hex(), "kind": t.kind, "at": t.at, "done": t.done} for t in tasks],
-            "relays": len(self.pool.everything()), "purse": self.purse.status(), "events": list(self.events)[-20:],
+            "relays": len(self.pool.everything()), "purse": self.purse.status(),
+            "paid_units": self._paid_units(), "events": list(self.events)[-20:],
         }  # fmt: skip
+
+    def _paid_units(self) -> int:
+        tunnels = (self._probe, self.covert.tunnel if self.covert is not None else None)
+        return sum(sum(t.paid().values()) for t in tunnels if t is not None)
 
     def _do(self, what: str) -> None:
         self.now_doing = what
@@ -160,6 +169,7 @@ class Verifier:
             if self.covert.web is not None:
                 self.covert.web.close()
         self.purse.close()
+        self._do("ended")
         self.pool.close()
         self.journal.close()
 
@@ -265,6 +275,10 @@ class Verifier:
         claim, state = self.duty.relay(target.relay)
         if not state:
             return
+        if not self.duty.drawn(target.relay):
+            self.duty.prepare(target.relay)  # the block that had the committee is gone
+        if self.duty.place(target.relay) is None or self._too_late(target.relay):
+            return
         if self._probe is None:
             self._probe = Probe(_Small(self.purse))
             self._probe.stopped = lambda: self.stop
@@ -283,7 +297,16 @@ class Verifier:
         for m in report.all:
             words = REASONS[m.reason] if m is not report.best else report.why
             self._note(m.relay, kind, evidence.record(m, self.epoch, int(time.time())), m.kbps, m.reason, words)
+        if self._too_late(target.relay):
+            return
         self._commit(target, report, suspended=state == SUSPENDED)
+
+    def _too_late(self, relay: bytes) -> bool:
+        """Whether the time to commit is over: a report could not be given any more."""
+        late = self.duty.now() >= self.epoch * self.duty.audit + self.duty.commit_for
+        if late:
+            self.say(f"epoch {self.epoch}: {relay.hex()[:12]}: too late to report")
+        return late
 
     def _covert_results(self, relay: bytes) -> list[Seen]:
         found = []
@@ -311,7 +334,8 @@ class Verifier:
     # -- evidence --------------------------------------------------------------------------
 
     def _seal(self) -> None:
-        """Sign the roots of epochs whose verdicts are due, and post what was measured openly."""
+        """Sign the roots of epochs whose verdicts are due, and post what was measured openly. Raises
+        requests.RequestException: the next round posts it again."""
         for epoch in self.journal.unsealed(self.epoch):
             records = self.journal.records(epoch)
             leaves = [r.body for r in records]
@@ -324,9 +348,9 @@ class Verifier:
 
     def _post(self, sealed: Root, records: list[Record], leaves: list[bytes]) -> None:
         shown = []
-        best = {a.relay: a for a in self.journal.of_epoch(sealed.epoch)}
+        shows = {a.relay for a in self.journal.of_epoch(sealed.epoch) if a.state in ("revealed", "judged")}
         for i, r in enumerate(records):
-            if r.kind != COVERT and r.relay in best:
+            if r.kind != COVERT and r.relay in shows and _proved(r):
                 siblings = [{"left": left, "hash": sibling.hex()} for left, sibling in evidence.path(leaves, i)]
                 shown.append({"record": r.body.decode(), "path": siblings})
         if shown:
@@ -335,7 +359,7 @@ class Verifier:
             try:
                 post(self.pool._session, self.settings.gateway.url + "/v1/evidence", body)
                 self.say(f"epoch {sealed.epoch}: evidence posted, {len(shown)} measurements")
-            except requests.RequestException as e:
+            except NotTaken as e:
                 self.say(f"epoch {sealed.epoch}: the gateway takes no evidence: {e}")
 
 
@@ -347,6 +371,11 @@ class _Small:
 
     def take(self, region: int) -> Ticket:
         return self._purse.take_small(region)
+
+
+def _proved(r: Record) -> bool:
+    """Whether the relay's signed statement bears the rate out: it is one datagram, which may be lost."""
+    return not r.kbps or bool(json.loads(r.body)["close"])
 
 
 def _stands(reason: int, kbps: int, strikes: int) -> str:

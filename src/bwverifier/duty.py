@@ -190,8 +190,9 @@ class Duty:
         return self._number("reportOf(bytes32,uint32,uint256)", a.relay, a.epoch, a.place)
 
     def reveal(self) -> int:
-        """Reveal what is due; how many. What can no longer be revealed is marked as missed. Raises ChainError, but
-        only after all the others have been tried."""
+        """Reveal what is due; how many. A chain may lose its newest blocks: a report counts as revealed only when it
+        stands there at the end of the time to reveal, or else as missed. Raises ChainError, but only after all the
+        others have been tried."""
         done, failed = 0, None
         for a in self.journal.to_reveal():
             try:
@@ -204,18 +205,18 @@ class Duty:
 
     def _reveal(self, a: Audit) -> int:
         start = a.epoch * self.audit + self.commit_for
-        stored = self._stored(a)
-        if stored & REVEALED:
-            self.journal.mark(a, "revealed")
-        elif not stored and self.now() < start:
-            # Written down, but not sent before a crash: the same commitment again.
-            self.commit(a.relay, int(a.report, 16), a.evidence)
-        elif self.now() >= start + self.reveal_for or self.epoch() != a.epoch:
-            self.journal.mark(a, "missed")
-        elif stored and self.now() >= start:
+        stored, now = self._stored(a), self.now()
+        if now >= start + self.reveal_for or self.epoch() != a.epoch:
+            self.journal.mark(a, "revealed" if stored & REVEALED else "missed")
+        elif not stored and now < start:
+            # Not sent before a crash, or the block that had it is gone (and the committee's too): the same one again.
+            if not self.drawn(a.relay):
+                self.prepare(a.relay)
+            if self.place(a.relay) == a.place:
+                self.commit(a.relay, int(a.report, 16), a.evidence)
+        elif stored and not stored & REVEALED and now >= start:
             arguments = (a.relay, a.place, int(a.report, 16), a.salt)
             self.chain.send(self.contract, "reveal(bytes32,uint256,uint256,bytes32)", *arguments)
-            self.journal.mark(a, "revealed")
             return 1
         return 0
 

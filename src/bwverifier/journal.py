@@ -102,7 +102,7 @@ class Journal:
         return self._read(select(Audit).where(Audit.state == state).order_by(Audit.epoch, Audit.relay))
 
     def to_reveal(self) -> list[Audit]:
-        """Audits that are committed and not revealed."""
+        """Audits whose reports do not stand revealed for good: the time to reveal is not over."""
         return self.in_state("committed")
 
     def of_epoch(self, epoch: int) -> list[Audit]:

@@ -63,8 +63,15 @@ def prefixes(d: Descriptor) -> tuple[int, int]:
     return (int.from_bytes(d.v4[:3], "big") if d.port4 else 0, int.from_bytes(d.v6[:6], "big") if d.port6 else 0)
 
 
+class NotTaken(requests.RequestException):
+    """The gateway has read what was posted and says no: it is not asked again."""
+
+
 def post(session: requests.Session, url: str, body: dict[str, Any]) -> None:
-    """POST to the gateway. Raises requests.RequestException, with the gateway's words where it refuses."""
+    """POST to the gateway. Raises requests.RequestException with the gateway's words; NotTaken where asking again would
+    not help."""
     answer = session.post(url, json=body, timeout=30)
     if answer.status_code != 200:
-        raise requests.RequestException(f"{answer.status_code}: {answer.text[:300]}")
+        again = answer.status_code >= 500 or answer.status_code == 429
+        kind = requests.RequestException if again else NotTaken
+        raise kind(f"{answer.status_code}: {answer.text[:300]}")

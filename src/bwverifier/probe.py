@@ -49,6 +49,7 @@ class Measurement:
     place: int = 0  # of the relay in the circuit
     seconds: float = 0.0
     failed_hop: int = -1  # where the circuit broke
+    broke: str = ""  # and how
     close: bytes = b""  # the relay's signed statement; empty when none came
     path: list[str] = field(default_factory=list)
 
@@ -144,7 +145,7 @@ class Probe(Tunnel):
             self._prove(c, m, ms)
             self._judge(m, ms)
         except CircuitError as e:
-            m.reason, m.failed_hop = UNREACHABLE, e.hop
+            m.reason, m.failed_hop, m.broke = UNREACHABLE, e.hop, str(e)
         finally:
             if c is not None and c.block:
                 self._settle(c)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +20,7 @@ from bwclient.guards import Guards
 from bwclient.health import PATIENCE_BESIDE, PATIENCE_LEAST, SILENCE_LEAST, Health
 from bwclient.meter import HopMeter, NoTicket
 from bwclient.path import INTERACTIVE, RELAXED, STRICT, Known, PathError, Wish, choose, reachable, weight
-from bwclient.purse import split
+from bwclient.purse import Purse, PurseError, split
 from bwclient.reach import OWN
 from bwclient.relays import Relays
 from bwclient.resolver import Resolver
@@ -127,6 +129,19 @@ def test_stock_has_small_tickets_for_the_starts_of_circuits():
     for units in range(64, 9000, 64):
         big, few = split(units, 0)
         assert big * 1024 + few * 64 == units
+    assert split(24_576, 0, 96) == (18, 96) and split(24_576, 90, 96) == (23, 16) and split(4096, 0, 96) == (3, 16)
+
+
+def test_an_empty_stock_is_not_called_a_spend_limit(tmp_path):
+    purse = Purse.__new__(Purse)
+    purse.settings = SimpleNamespace(spend_limit_units=1000, stock_units=1000)
+    purse.budget, purse.bought_units, purse._error = Budget(tmp_path / "s", 1000, 1000), 0, ""
+    purse._lock, purse._stock = threading.Lock(), {1: deque()}
+    with pytest.raises(PurseError, match="no ticket is left until more are bought"):
+        purse.take_small(1)
+    purse.bought_units = 1000
+    with pytest.raises(PurseError, match="spend limit of 1000 units per run is used up"):
+        purse.take_small(1)
 
 
 # -- paying ------------------------------------------------------------------------------------

@@ -27,10 +27,9 @@ from tests.soak.plan import BadPlan, Plan, from_environment
 from tests.soak.town import Town, lab_for, sweep
 from tests.soak.watchman import Thief, Watchman, latency
 
-LOOK_S, THEFT_S, TICK_S = 5.0, 7.0, 0.25
+LOOK_S, THEFT_S, TICK_S = 5.0, 7.0, 0.5
+REDEEMED_S = 15.0  # routers redeem every two seconds: what has not come after so long was lost by a kill
 BACK_S = 75.0  # within which everything must be well after its fault, and at the end
-LATENCY_P95_MS = 3000.0
-GAP_MOST_S = 60.0
 OWNER = os.getpid()
 FAILURES = (Refused, net.LabError, chain.ChainError, requests.RequestException, TimeoutError, OSError)
 
@@ -56,9 +55,10 @@ class Soak:
         for what, step in (
             ("files, PostgreSQL, chain, contracts, gateways", self.town.start_servers),
             ("the routers' keys", self.town.make_routers), ("money", self.town.fund),
+            ("verifiers' bonds", self.town.join_verifiers),
             ("routers", self.town.start_routers), ("the directory", self.town.wait_listed),
-            ("verifiers", self.town.start_verifiers), ("households", self.town.start_households),
-            ("buyers", self.town.start_buyers),
+            ("households", self.town.start_households), ("buyers", self.town.start_buyers),
+            ("verifiers", self.town.start_verifiers),
         ):  # fmt: skip
             self.say(what)
             step()
@@ -72,6 +72,7 @@ class Soak:
         while (now := time.monotonic()) < end:
             self.town.mind()
             self.watchman.paid()
+            self.watchman.tunnels(now)
             self.heal(now)
             if now >= next_fault:
                 next_fault = now + self.chance.uniform(0.5, 1.5) * self.plan.every
@@ -121,6 +122,7 @@ class Soak:
         while time.monotonic() < end:
             self.town.mind()
             self.watchman.paid()
+            self.watchman.tunnels(time.monotonic())
             for fault in self.now_wrong:
                 fault.seconds = 0.0
             self.heal(time.monotonic())
@@ -137,32 +139,34 @@ class Soak:
         found = [f"router {n}" for n, r in town.routers.items() if r.id not in listed or not town.router_well(r)]
         found += [f"gateway {u}" for u in town.urls if not town.healthy(u)]
         found += [f"buyer {n}" for n in town.buyers if not town.buyer_well(n)]
+        found += [f"verifier {n}" for n in town.verifiers if not town.verifier_well(n)]
         return found + [f"process {k.name}" for k in town.keepers.values() if not k.alive()]
 
     def settle(self) -> dict[str, Any]:
-        """Clients settle and end; what was paid against what was redeemed, claimed and posted."""
+        """Clients and verifiers settle and end; what was paid against what was redeemed, claimed and posted."""
         for process in [p for p in self.town.processes.started if p.name.endswith("-traffic")]:
             process.stop()
         self.watchman.look()
-        clients = [self.town.keepers[f"{name}-client"] for name in self.town.buyers]
-        for keeper in clients:
+        payers = [keeper for keeper in self.town.keepers.values() if keeper.kind in ("client", "verifier")]
+        for keeper in payers:
             keeper.held = True
             if keeper.process is not None:
                 keeper.process.ask()
-        for keeper in clients:
+        for keeper in payers:
             if keeper.process is not None:
                 keeper.process.stop(20)
         self.watchman.shut = False  # what the buyers' machines send now is their own business
         self.watchman.paid()
         paid, redeemed, before = self.watchman.paid_units(), 0, -1
-        paid += sum(self.town.auditor(n).get("paid_units", 0) for n in self.town.verifiers)
         end = time.monotonic() + 60
+        since = time.monotonic()
         while time.monotonic() < end:
             redeemed = int(self.town.query("select coalesce(sum(units),0) from relays")[0][0])
-            if redeemed >= paid and redeemed == before:
+            if redeemed != before:
+                before, since = redeemed, time.monotonic()
+            elif time.monotonic() - since > (REDEEMED_S if redeemed < paid else LOOK_S):
                 break
-            before = redeemed
-            time.sleep(3)
+            time.sleep(1)
         self.watchman.look()
         return {"paid_units": paid, "redeemed_units": redeemed}
 
@@ -170,37 +174,27 @@ class Soak:
 def judge(soak: Soak, out: dict[str, Any], ill: list[str]) -> None:
     """The end's own checks."""
     man = soak.watchman
-    kills = sum(n for kind, n in soak.done.items() if kind in ("kill relay", "kill agent", "kill client", "flash full"))
-    # A relay that is killed loses at most the unit of each circuit that it had not told its agent; a client that is
-    # killed has paid since its last status: about a second of its traffic at each hop.
-    allowed = 0.02 * out["paid_units"] + 24 * kills + 24
-    if abs(out["paid_units"] - out["redeemed_units"]) > allowed:
-        man.breach(f"money: {out['paid_units']} units paid, {out['redeemed_units']} redeemed, {allowed:.0f} allowed")
+    man.redeemed(out["paid_units"], out["redeemed_units"], soak.done)
     for name in ill:
         man.breach(f"not back at the end: {name}")
-    worst, steep = man.growth()
-    for line in steep:
-        man.breach(f"not flat: {line}")
-    felt = latency(soak.town)
-    if felt["p95_ms"] > LATENCY_P95_MS:
-        man.breach(f"latency: p95 of the first byte {felt['p95_ms']:.0f} ms")
-    if felt["longest_gap_s"] > GAP_MOST_S:
-        man.breach(f"latency: a buyer had nothing for {felt['longest_gap_s']:.0f} s")
+    man.flat()
+    man.felt()
     if not man.controls():
         man.breach("leak: the control saw nothing, so the captures prove nothing")
     traffic = [soak.town.traffic(n) for n in soak.town.buyers]
-    auditors = [soak.town.auditor(n) for n in soak.town.verifiers]
-    reasons: collections.Counter[str] = collections.Counter()
-    for told in auditors:
-        reasons.update(told.get("reasons", {}))
+    felt = latency(soak.town)
+    if soak.town.verifiers:
+        found = soak.town.audits()
+        out |= found.summary()
+        for line in found.breaches():
+            man.breach(line)
     out |= {
         "faults": dict(soak.done), "faults_in_all": sum(soak.done.values()),
         "back_s": {k: {"median": statistics.median(v), "worst": max(v)} for k, v in sorted(soak.back.items())},
-        "looks": man.looks, "looks_while_blind": man.blind, "growth": worst, "first_byte": felt, "first_byte_p95_ms": felt["p95_ms"],
+        "looks": man.looks, "looks_while_blind": man.blind, "growth": man.growth()[0], "first_byte": felt, "first_byte_p95_ms": felt["p95_ms"],
         "fetched": sum(t.get("done", 0) for t in traffic), "fetches_failed": sum(t.get("failed", 0) for t in traffic),
         "bytes": sum(t.get("bytes", 0) for t in traffic), "control_sightings": man.controls(),
-        "double_spends_tried": soak.thief.tries if soak.thief else 0, "audits": sum(a.get("audits", 0) for a in auditors),
-        "audit_reasons": dict(reasons), "reveals": sum(a.get("reveals", 0) for a in auditors),
+        "double_spends_tried": soak.thief.tries if soak.thief else 0,
     }  # fmt: skip
 
 

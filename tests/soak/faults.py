@@ -22,6 +22,8 @@ from tests.soak.town import Town
 LINE = BUILD / "soak" / "line"
 REORG_MOST = 2  # blocks; the gateways of the town wait for three
 JUMPS = (-7 * 86_400.0, -3600.0, -90.0, 90.0, 3600.0, 40 * 86_400.0)
+VICTIMS = ("agent", "relay", "gateway", "client", "verifier", "proxy", "postgres", "household")
+KILLS = 4  # in each round
 ROOM = 4096  # bytes that a full disk has left
 
 
@@ -60,13 +62,19 @@ class Faults:
             "silent chain": self.silent_chain,
         }  # fmt: skip
         self.round: list[str] = []
+        self.victims: list[str] = []
 
     def draw(self) -> Fault | None:
-        """The next one: every kind once in each round, kills three times. None when its targets are all busy."""
+        """The next one: every kind once in each round, kills KILLS times. What has no target that is not busy comes as
+        soon as it has; None when nothing has."""
         if not self.round:
-            self.round = [*self.makers, "kill", "kill"]
+            self.round = [*self.makers, *["kill"] * (KILLS - 1)]
             self.chance.shuffle(self.round)
-        return self.makers[self.round.pop()]()
+        for i, kind in enumerate(self.round):
+            if fault := self.makers[kind]():
+                del self.round[i]
+                return fault
+        return None
 
     def _free(self, names: list[str]) -> str | None:
         free = sorted(set(names) - self.busy)
@@ -79,12 +87,17 @@ class Faults:
     # -- processes ---------------------------------------------------------------------------------------------
 
     def kill(self) -> Fault | None:
-        """kill -9 of any process that somebody starts again."""
-        kind = self.chance.choice(["agent", "relay", "gateway", "client", "verifier", "proxy", "postgres", "household"])
-        keepers = [k for k in self.town.keepers.values() if k.kind == kind and k.alive()]
-        name = self._free([k.name for k in keepers])
-        if name is None:
+        """kill -9 of any process that somebody starts again; of each kind once before any kind's turn comes again."""
+        if not self.victims:
+            self.victims = [v for v in VICTIMS if any(k.kind == v for k in self.town.keepers.values())]
+            self.chance.shuffle(self.victims)
+        for kind in self.victims:
+            name = self._free([k.name for k in self.town.keepers.values() if k.kind == kind and k.alive()])
+            if name is not None:
+                break
+        else:
             return None
+        self.victims.remove(kind)
         keeper = self.town.keepers[name]
         starts = keeper.starts
         return Fault(
@@ -103,6 +116,8 @@ class Faults:
             return town.buyer_well(name.removesuffix("-client"))
         if keeper.kind == "postgres":
             return self.gateways_well()
+        if keeper.kind == "verifier":
+            return town.verifier_well(name.removesuffix("-verifier"))
         return keeper.alive()
 
     def gateways_well(self) -> bool:

@@ -1,8 +1,7 @@
-"""The soak's own parts: its invariants find what breaks them, its keeper starts anew, its line and its clock do what they say."""
+"""The soak's own parts: its keeper starts anew, its faults all come, its line and its clock do what they say."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 import subprocess
@@ -12,18 +11,15 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import cast
 
-import psycopg
 import pytest
 
 from bench.relay.machine import Namespace
-from bwgateway.database import Database
-from tests.gateway.postgres import postgres
 from tests.lab.net import wire_size
 from tests.lab.proc import BUILD, ROOT, Processes
+from tests.soak.faults import KILLS, VICTIMS, Fault, Faults, nothing
 from tests.soak.keeper import Keeper
 from tests.soak.plan import BadPlan, from_environment
 from tests.soak.town import Town
-from tests.soak.watchman import BROKEN, Watchman, grown
 
 
 @pytest.mark.parametrize(("name", "value"), [("MINUTES", "0"), ("ROUTERS", "5"), ("ROUTERS", "7.5"), ("BUYERS", "many")])
@@ -50,54 +46,27 @@ def test_the_keeper_starts_anew_what_died(tmp_path):
     processes.stop()
 
 
-def test_memory_and_descriptors_that_grow_are_found():
-    keeper = Keeper("x", "x", lambda name: Processes().start(name, ["true"]))
-
-    def life(kb, fds):
-        return [(i * 5.0, kb(i), fds(i)) for i in range(60)]
-
-    assert grown(keeper, life(lambda i: 50_000, lambda i: 20)) == [(1.0, "")]
-    assert "memory of x" in grown(keeper, life(lambda i: 50_000 + 2000 * i, lambda i: 20))[0][1]
-    assert "descriptors of x" in grown(keeper, life(lambda i: 50_000, lambda i: 20 + i))[0][1]
-    assert grown(keeper, life(lambda i: 50_000 + 2000 * i, lambda i: 20)[:8]) == []
+def keepers(kinds):
+    """Living processes of these kinds, as a town has them."""
+    return {f"{kind}{i}": SimpleNamespace(kind=kind, name=f"{kind}{i}", starts=1, alive=lambda: True, kill=None)
+            for i, kind in enumerate(kinds)}  # fmt: skip
 
 
-SAMPLES = {
-    "a ticket with more units used or refunded than it has":
-        "insert into tickets values ('\\x01','\\x01',1,64,'\\x02',60,'\\x03',0,0,false,5)",
-    "an account that had more tickets than deposit": "insert into accounts values ('0x1',1,10,11,0,null,0)",
-    "relays credited with other units than tickets show": "insert into relays values ('\\x02',1,5,0,0)",
-    "more units opened than issued": "insert into tickets values ('\\x01','\\x01',1,64,'\\x02',0,'\\x03',0,0,false,0)",
-    "more settled than redeemed": "insert into relays values ('\\x02',1,5,6,0)",
-}  # fmt: skip
+def test_kills_take_their_turns_and_what_is_busy_comes_later():
+    faults = Faults(cast(Town, SimpleNamespace(keepers=keepers(VICTIMS))), 1)
+    faults.makers = {"kill": faults.kill, "other": lambda: None if "other" in faults.busy else told("other")}
 
+    def told(kind):
+        return Fault(kind, kind, 0.0, nothing, nothing, lambda: True)
 
-@pytest.mark.slow
-def test_each_invariant_of_the_ledger_finds_its_breach():
-    with postgres() as url:
-        db = Database(url)
-        asyncio.run(db.migrate())
-        with psycopg.connect(url.replace("+psycopg", "")) as c:
-            for what, sql in BROKEN:
-                assert c.execute(sql).fetchone() == (0,), f"of an empty ledger: {what}"
-            assert set(SAMPLES) == {what for what, _ in BROKEN}
-            for what, sql in BROKEN:
-                c.execute(SAMPLES[what])
-                assert c.execute(sql).fetchone() != (0,), f"not found: {what}"
-                c.rollback()
-
-
-def test_units_that_go_back_are_a_breach():
-    rows = [[(b"r", 10)], [(b"r", 9)]]
-
-    def query(sql):
-        return rows.pop(0) if "group by" in sql else [(0,)]
-
-    man = Watchman(cast(Town, SimpleNamespace(query=query)))
-    man.ledger()
-    assert not man.breaches
-    man.ledger()
-    assert len(man.breaches) == 1 and "has 9 units and had 10" in man.breaches[0]
+    faults.busy = {"other"}
+    kinds = [fault.kind for fault in (faults.draw() for _ in range(KILLS)) if fault]
+    assert len(set(kinds)) == KILLS and "other" not in kinds and faults.draw() is None
+    faults.busy.clear()
+    last = faults.draw()
+    assert last and last.kind == "other"
+    kinds += [fault.kind for fault in (faults.draw() for _ in range(KILLS + 1)) if fault]
+    assert {f"kill {v}" for v in VICTIMS} == set(kinds) - {"other"}
 
 
 @pytest.fixture(scope="module")

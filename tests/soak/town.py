@@ -40,15 +40,12 @@ from tests.lab.proc import BUILD, ROOT, RUN, Process, Processes, environment
 from tests.soak.database import Database
 from tests.soak.keeper import Keeper
 from tests.soak.plan import Plan
+from tests.soak.verifiers import BONDS, Found, Verifier, gather, join_all, windows
 
 LINE = Line(up_kbps=10_000, down_kbps=50_000, buffer=64 * 1024)
+EXIT_CLAIM = 20_000  # kbit/s
 RPC, LIAR, FIRST_GATEWAY = 8545, 8546, 8080
 SMALL_FLASH_KB, SMALL_FLASH = 384, 3  # routers whose flash can be filled
-SEATS = 2  # bonds of each verifier process: committees need eight in all
-WINDOWS = {
-    "response": 4, "withdrawal": 10, "unbonding": 600, "audit_epoch": 60, "commit": 25, "reveal": 20, "dispute": 240,
-    "emission_epoch": 120, "twap": 30,
-}  # fmt: skip
 FILE_SIZES = (20_000, 200_000, 600_000)
 STOCK, UNITS = 3 << 14, 1 << 20  # many tickets: a machine that is full re-routes often, and every path takes some
 CLOCK = BUILD / "soak" / "libclock.so"
@@ -83,8 +80,9 @@ class Town(Pool):
         self.urls = [f"http://{self.gateway.v4}:{FIRST_GATEWAY + i}" for i in range(plan.gateways)]
         self.buyers = {n: lab.nodes[n] for n in lab.nodes if n == "buyer" or n[0] == "b" and n[1:].isdigit()}
         self.wallets = {n: "0x" + os.urandom(32).hex() for n in self.buyers}
-        self.verifiers = [n for n in lab.nodes if n[0] == "v" and n[1:].isdigit()]
-        self.verifier_keys = {n: ["0x" + os.urandom(32).hex() for _ in range(SEATS)] for n in self.verifiers}
+        machines = [node for name, node in lab.nodes.items() if name[0] == "v" and name[1:].isdigit()]
+        bonds = [(f"{node.name}-{i + 1}", node) for node in machines for i in range(BONDS)]
+        self.verifiers = {name: Verifier(name, node, RUN / name) for name, node in bonds}
         self.thief_key = "0x" + os.urandom(32).hex()
         self.clocks: dict[str, Clock] = {}
         self.flash: list[Router] = []
@@ -139,7 +137,7 @@ class Town(Pool):
             "host": self.gateway.v4, "port": FIRST_GATEWAY + i, "state_dir": str(RUN / "gateway"), "regions": [REGION],
             "database_url": self.database.url if self.database else "", "epoch_seconds": 10, "challenge_seconds": 4,
             "chain": {"rpc": rpc, "witnesses": witnesses, "quorum": 2, "confirmations": 3, "timeout_seconds": 3},
-            "deploy": WINDOWS, "directory": {"check_seconds": 5}, "log_level": "debug",
+            "deploy": windows(self.plan.routers), "directory": {"check_seconds": 5}, "log_level": "debug",
         }  # fmt: skip
         return write_json(RUN / f"gateway{i + 1}.json", settings)
 
@@ -157,7 +155,9 @@ class Town(Pool):
         with inside(self.gateway.ns):
             for account in (keys["treasury"], keys["operator"]):
                 self.chain.rpc("anvil_setBalance", account, hex(10**24))
-        self.command("deploy")
+            self.chain.rpc("evm_setAutomine", True)  # each of some thirty transactions would wait for its block
+            self.command("deploy")
+            self.chain.rpc("evm_setIntervalMining", 1)
 
     def serve(self, i: int, name: str) -> Process:
         return self.python(name, self.gateway, "bwgateway", "serve", "--config", str(self.gateway_config(i)))
@@ -190,8 +190,9 @@ class Town(Pool):
     def fund(self) -> None:
         """Coins out of nothing, BWT out of the treasury, for everybody."""
         bwt, orders = self.info["contracts"]["token"], [(r.wallet, ROUTER_COIN, STAKE) for r in self.routers.values()]
-        for key in (*self.wallets.values(), self.thief_key, *(k for ks in self.verifier_keys.values() for k in ks)):
-            orders.append((Account.from_key(key).address, BUYER_COIN, 2 * BUYER_BWT))
+        others = [Account.from_key(key).address for key in (*self.wallets.values(), self.thief_key)]
+        others += [address for v in self.verifiers.values() for address in v.addresses()]
+        orders += [(address, BUYER_COIN, 2 * BUYER_BWT) for address in others]
         key = (RUN / "gateway" / "treasury.key").read_text().strip()
         with inside(self.gateway.ns):
             for account, coin, _ in orders:
@@ -201,6 +202,13 @@ class Town(Pool):
                 self.chain.send_all(batch, key, 30.0)
 
     # -- routers -----------------------------------------------------------------------------------------------
+
+    def make_routers(self) -> None:
+        """Each claims what is left while others use its line, and the machine: half of a home's."""
+        super().make_routers()
+        for router in self.routers.values():
+            claim = LINE.up_kbps // 2 if router.node.line else EXIT_CLAIM
+            write_json(router.config, json.loads(router.config.read_text()) | {"rate_kbps": claim})
 
     def make_state_dir(self, router: Router) -> None:
         """Some have a small flash of their own; all have a clock that can be moved."""
@@ -271,6 +279,7 @@ class Town(Pool):
 
     def tunnels_up(self) -> bool:
         self.mind()
+        time.sleep(0.3)  # what is asked all the time takes the processors from those who are waited for
         return all(self.tunnel_up(name) for name in self.buyers)
 
     def client_settings(self, folder: Path, url: str) -> dict[str, Any]:
@@ -308,20 +317,38 @@ class Town(Pool):
     def household(self, node: Node, argv: Sequence[str], name: str) -> Process:
         return self.python(name, node, "tests.lab.household", *argv, ns=node.lan_ns)
 
-    def start_verifiers(self) -> None:
-        for name in self.verifiers:
-            folder = self.buyer_folder(name)
-            folder.mkdir(parents=True, exist_ok=True)
-            settings = self.client_settings(folder, self.urls[0]) | {"stock_units": 4096}
-            config = write_json(folder / "config.json", settings)
-            (folder / "wallet.key").write_text(self.verifier_keys[name][0][2:] + "\n")
-            for i, key in enumerate(self.verifier_keys[name]):
-                (folder / f"seat{i}.key").write_text(key[2:] + "\n")
-            argv = ("tests.soak.auditor", "--config", str(config), "--seats", str(SEATS))
-            self.keep(f"{name}-verifier", "verifier", partial(self.module, self.lab.nodes[name], argv))
+    def join_verifiers(self) -> None:
+        """Settings, vaults, bonds."""
+        if not self.verifiers:
+            return
+        for i, v in enumerate(self.verifiers.values()):
+            gateway = {"url": self.urls[i % len(self.urls)], "key": self.info["gateway_key"]}
+            v.make({"gateway": gateway, "rpc_url": self.chain.url}, covert=i == 0)
+        join_all(list(self.verifiers.values()), self.chain.url, self.info["contracts"])
 
-    def auditor(self, name: str) -> dict[str, Any]:
-        return read_json(self.buyer_folder(name) / "auditor.json")
+    def start_verifiers(self) -> None:
+        """The chain's clock goes on to the first epoch in which they are drawn."""
+        epoch = windows(self.plan.routers)["audit_epoch"]
+        with inside(self.gateway.ns):
+            now = int(self.chain.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+            self.chain.rpc("evm_increaseTime", (now // epoch + 2) * epoch - now)
+        for name, v in self.verifiers.items():
+            argv = ("bwverifier", "run", "--config", str(v.config))
+            self.keep(f"{name}-verifier", "verifier", partial(self.module, v.node, argv))
+        if self.verifiers:
+            self.wait("a verifier", lambda: any(self.verifier_well(n) for n in self.verifiers), 90)
+
+    def verifier_well(self, name: str) -> bool:
+        """The process that runs now follows the chain."""
+        process, status = self.keepers[f"{name}-verifier"].process, self.verifiers[name].status()
+        return process is not None and status.get("pid") == process.pid and status.get("epoch", 0) > 0
+
+    def audits(self) -> Found:
+        """What the daemons report and the chain holds. Raises LabError, ChainError."""
+        logs = [log for name in self.verifiers for log in RUN.glob(f"{name}-verifier.*.log")]
+        delays = sum(line.startswith("delayed:") for log in logs for line in log.read_text(errors="replace").splitlines())
+        relays = [r.id for r in self.routers.values()]
+        return gather(list(self.verifiers.values()), self.chain.url, self.info["contracts"]["proof"], relays, delays)
 
     # -- all the time, and the end -----------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import secrets
 import statistics
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ LEDGER = ["address", "uint40", "uint32", "bytes32", "bytes32", "uint128", "uint1
 PHI_LEFT = (9, 10)  # of a price, what relays get: contracts/src/Parameters.sol, PHI_BPS
 STEADY_S = 90.0  # a process that is younger is still growing
 GROWTH, ROOM_KB, ROOM_FDS = 1.25, 12_000, 12
+LATENCY_P95_MS = 3000.0
+LEAST_FETCHES = 100  # before that a percentile says little
+GAP_MOST_S = 60.0  # without a tunnel, and without a file that came
+# Units that may be redeemed without the payer's having told of them, or paid and never redeemed, by the kind of process that
+# was killed. A relay loses at most the unit of each circuit that it had not told its agent; a client has paid since its last
+# status: about a second of its traffic at each hop; a verifier has paid for one audit: some bursts at three hops each.
+LOST = {"kill relay": 24, "kill agent": 24, "kill client": 24, "flash full": 24, "kill verifier": 250}
+LOST_SHARE, LOST_ALWAYS = 0.02, 24
 BROKEN = (
     ("a ticket with more units used or refunded than it has",
      "select count(*) from tickets where index + refunded > units or index < 0 or refunded < 0"),
@@ -49,17 +58,22 @@ class Watchman:
     def __init__(self, town: Town) -> None:
         self.town = town
         self.breaches: list[str] = []
+        self._known: set[str] = set()
         self.looks = self.blind = 0
         self.shut = True  # buyers' kill switches are closed
         self.units: dict[bytes, int] = {}
-        self.paid_now: dict[tuple[str, int], dict[str, int]] = {}
+        self.paid_now: dict[tuple[str, int], int] = {}
+        self.without: dict[str, float] = {}  # buyers that have no tunnel, and since when
         self.began = time.monotonic()
 
-    def breach(self, text: str) -> None:
+    def breach(self, text: str, about: str = "") -> None:
+        """Note it once; `about`: what it is of, where the text has numbers that change."""
+        if (about or text) in self._known:
+            return
+        self._known.add(about or text)
         line = f"{time.monotonic() - self.began:.0f} s: {text}"
-        if not any(text == b.split(": ", 1)[1] for b in self.breaches):
-            self.breaches.append(line)
-            print(f"soak: BREACH {line}", flush=True)
+        self.breaches.append(line)
+        print(f"soak: BREACH {line}", flush=True)
 
     def look(self) -> None:
         """One round over everything that can be asked now."""
@@ -74,16 +88,18 @@ class Watchman:
         self.paid()
         for keeper in self.town.keepers.values():
             keeper.sample()
+        self.flat()
+        self.felt()
         for name in self.town.buyers:
             if wrong := self.town.traffic(name).get("wrong", 0):
-                self.breach(f"{name} got {wrong} files that are not what was sent")
+                self.breach(f"{name} got {wrong} files that are not what was sent", f"{name} wrong")
 
     # -- money -------------------------------------------------------------------------------------------------
 
     def ledger(self) -> None:
         for what, sql in BROKEN:
             if count := int(self.town.query(sql)[0][0]):
-                self.breach(f"ledger: {what} ({count})")
+                self.breach(f"ledger: {what} ({count})", what)
         rows = self.town.query("select relay, sum(units) from relays group by relay")
         for relay, units in rows:
             if int(units) < self.units.get(relay, 0):
@@ -96,22 +112,53 @@ class Watchman:
             args = [info["account"], REGION]
             settlement = info["contracts"]["settlement"]
             ledger = self.town.chain.call(settlement, "ledger(address,uint16)", args, LEDGER)
-        final, pending, spent = int(ledger[5]), int(ledger[6]), int(ledger[7])
-        if max(final, pending) * PHI_LEFT[1] > spent * PHI_LEFT[0]:
-            self.breach(f"chain: a root of {max(final, pending)} wei above what vouchers released, {spent}")
         deposited = int(self.town.query("select coalesce(sum(deposited),0) from accounts")[0][0]) * UNIT_WEI
+        self.promises(max(int(ledger[5]), int(ledger[6])), int(ledger[7]), deposited)
+
+    def promises(self, root: int, spent: int, deposited: int) -> None:
+        """Of wei: what a root says that relays earned, what vouchers released for it, what buyers deposited."""
+        if root * PHI_LEFT[1] > spent * PHI_LEFT[0]:
+            self.breach(f"chain: a root of {root} wei above what vouchers released, {spent}", "root")
         if spent > deposited:
-            self.breach(f"chain: vouchers released {spent} wei of {deposited} deposited")
+            self.breach(f"chain: vouchers released {spent} wei of {deposited} deposited", "vouchers")
 
     def paid(self) -> None:
-        """Units that clients say they paid, over all their lives."""
+        """Units that clients and verifiers say they paid, over all their lives."""
         for name in self.town.buyers:
             status = self.town.tunnel(name)
             if "paid" in status:
-                self.paid_now[name, int(status["pid"])] = {k: int(v) for k, v in status["paid"].items()}
+                self.paid_now[name, int(status["pid"])] = sum(int(v) for v in status["paid"].values())
+        for name, verifier in self.town.verifiers.items():
+            status = verifier.status()
+            if "paid_units" in status:
+                self.paid_now[name, int(status["pid"])] = int(status["paid_units"])
 
     def paid_units(self) -> int:
-        return sum(sum(p.values()) for p in self.paid_now.values())
+        return sum(self.paid_now.values())
+
+    def redeemed(self, paid: int, redeemed: int, done: Mapping[str, int]) -> None:
+        """At the end: what was paid is what was redeemed, but for what kills may lose. `done`: faults by kind."""
+        allowed = LOST_SHARE * paid + LOST_ALWAYS + sum(LOST.get(kind, 0) * n for kind, n in done.items())
+        if abs(paid - redeemed) > allowed:
+            self.breach(f"money: {paid} units paid, {redeemed} redeemed, {allowed:.0f} allowed")
+
+    # -- buyers ------------------------------------------------------------------------------------------------
+
+    def tunnels(self, now: float) -> None:
+        """No buyer is without a tunnel for long; asked twice a second. `now`: monotonic seconds."""
+        for name in self.town.buyers:
+            if self.town.tunnel_up(name):
+                self.without.pop(name, None)
+            elif (gone := now - self.without.setdefault(name, now)) > GAP_MOST_S:
+                self.breach(f"{name} is without a tunnel for {gone:.0f} s", f"{name} tunnel")
+
+    def felt(self) -> None:
+        """First bytes come in time, and files come at all."""
+        felt = latency(self.town)
+        if felt["count"] >= LEAST_FETCHES and felt["p95_ms"] > LATENCY_P95_MS:
+            self.breach(f"latency: p95 of the first byte {felt['p95_ms']:.0f} ms", "p95")
+        if felt["longest_gap_s"] > GAP_MOST_S:
+            self.breach(f"latency: a buyer had nothing for {felt['longest_gap_s']:.0f} s", "gap")
 
     # -- leaks, memory -----------------------------------------------------------------------------------------
 
@@ -126,6 +173,11 @@ class Watchman:
         """How often the web server's own link showed it: what a leak would look like."""
         report = read_json(self.town.report("web"))
         return clear_headers(report, self.town.lab.nodes["web"].v4, []) if report else 0
+
+    def flat(self) -> None:
+        """Memory and descriptors of every process do not grow."""
+        for line in self.growth()[1]:
+            self.breach(f"not flat: {line}", line.split(":", 1)[0])
 
     def growth(self) -> tuple[dict[str, float], list[str]]:
         """Worst growth of memory by kind of process (ratio of the last third over the middle one), and what is not flat."""
@@ -207,9 +259,8 @@ class Thief:
 
 def latency(town: Town) -> dict[str, float]:
     """Milliseconds to the first byte over all buyers' fetches, and the longest time that one had nothing."""
-    every = sorted(ms for name in town.buyers for ms in town.traffic(name).get("first_ms", []))
-    gaps = [float(town.traffic(name).get("longest_gap_s", 0.0)) for name in town.buyers]
-    if not every:
-        return {"p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0, "longest_gap_s": max(gaps, default=0.0)}
-    at = {f"p{p}_ms": every[min(len(every) - 1, len(every) * p // 100)] for p in (50, 95, 99)}
-    return at | {"longest_gap_s": round(max(gaps), 1)}
+    told = [town.traffic(name) for name in town.buyers]
+    every = sorted(ms for t in told for ms in t.get("first_ms", []))
+    gap = max((float(t.get("longest_gap_s", 0.0)) for t in told), default=0.0)
+    at = {f"p{p}_ms": every[min(len(every) - 1, len(every) * p // 100)] if every else 0.0 for p in (50, 95, 99)}
+    return at | {"longest_gap_s": round(gap, 1), "count": len(every)}

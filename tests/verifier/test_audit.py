@@ -103,8 +103,9 @@ def test_other_hops_failures_say_nothing():
 
     assert audit(answer)[0].reason == GOOD
     assert audit(lambda path, place: {"reason": UNREACHABLE, "failed_hop": 2})[0] is None
-    report, paths = audit(lambda path, place: {"reason": UNREACHABLE, "failed_hop": place})
+    report, paths = audit(lambda path, place: {"reason": UNREACHABLE, "failed_hop": place, "broke": "no answer"})
     assert report.reason == UNREACHABLE and len(paths) == 6
+    assert report.why == "unreachable: no proof over 6 circuits: no answer"
 
 
 def test_corrupt_and_busy_at_once():

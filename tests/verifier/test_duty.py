@@ -10,7 +10,7 @@ from web3 import Web3
 
 from bwclient.chain import Chain, ChainError
 from bwverifier import evidence
-from bwverifier.duty import Duty, pack
+from bwverifier.duty import REVEALED, Duty, pack
 from bwverifier.journal import Audit, Journal
 from bwverifier.probe import GOOD, UNREACHABLE, Measurement
 from tests.contracts.deployment import ETHER, anvil, deploy
@@ -126,6 +126,42 @@ def test_a_copied_commitment_cannot_be_revealed(world):
     copier.journal.add(copied)
     with pytest.raises(ChainError, match="would fail"):
         copier.reveal()
+
+
+def test_what_a_reorganisation_took_is_sent_again(world):
+    """Committee, commitment and reveal vanish with their blocks, one after the other; nothing is missed."""
+    epoch, seated = world.begin()
+    duty = seated[0]
+
+    def reorganise():
+        world.d.w3.provider.make_request("anvil_reorg", [1, []])
+
+    a = duty.commit(RELAY, pack(Measurement(RELAY, bytes(32), GOOD, CLAIM)), b"{}")
+    reorganise()
+    assert not duty._stored(a)
+    assert duty.reveal() == 0 and duty._stored(a)
+    world.warp(epoch * AUDIT + COMMIT + 1)
+    assert duty.reveal() == 1 and duty._stored(a) & REVEALED
+    reorganise()
+    assert not duty._stored(a) & REVEALED
+    assert duty.reveal() == 1 and duty.reveal() == 0 and duty._stored(a) & REVEALED
+    world.warp(epoch * AUDIT + COMMIT + REVEAL + 1)
+    duty.reveal()
+    assert [found.state for found in duty.journal.of_epoch(epoch)] == ["revealed"]
+
+
+def test_a_commitment_whose_committee_was_taken_too_is_sent_again(world):
+    """With a fresh epoch's first blocks go seed, committee and commitment; who sat on it draws them anew."""
+    start = (world.duties[0].now() // AUDIT + 1) * AUDIT
+    for time in (start - 1, start + 1, start + 2):
+        world.warp(time)
+    for duty in world.duties:
+        duty.prepare(RELAY)
+    duty = next(duty for duty in world.duties if duty.place(RELAY) is not None)
+    a = duty.commit(RELAY, pack(Measurement(RELAY, bytes(32), GOOD, CLAIM)), b"{}")
+    world.d.w3.provider.make_request("anvil_reorg", [2, []])  # the committee and the commitment
+    assert not duty.drawn(RELAY)
+    assert duty.reveal() == 0 and duty._stored(a)
 
 
 def test_evidence_root():

@@ -1,0 +1,112 @@
+"""What the daemon leaves alone: an audit that is due too late, evidence of a report that it has not revealed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+from eth_account import Account
+
+from bwverifier.daemon import BURST, Verifier
+from bwverifier.journal import Audit, Journal, Record, Task
+from tests.contracts.deployment import anvil
+from tests.verifier.test_duty import AUDIT, COMMIT, RELAY, World
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    """A verifier without settings, chain and purse; its journal is real, and so is what a test adds."""
+    v = Verifier.__new__(Verifier)
+    v.journal, v.epoch, v.stop, v._probe = Journal(tmp_path / "journal.sqlite"), 7, False, None
+    said: list[str] = []
+    v._do, v.say, v.events = lambda what: None, said.append, said  # type: ignore[method-assign,assignment]
+    yield v
+    v.journal.close()
+
+
+def test_an_audit_that_is_due_too_late_is_given_up(daemon, tmp_path):
+    """It was measured again and again, each time for nothing, until the epoch ended."""
+    with anvil("--accounts", "11") as w3:
+        world = World(w3, tmp_path)
+        epoch, seated = world.begin()
+        daemon.duty, daemon.epoch = seated[0], epoch
+        daemon.pool = SimpleNamespace(get=lambda relay: SimpleNamespace(relay=relay))
+        daemon.journal.plan(Task(epoch=epoch, relay=RELAY, kind=BURST, at=1, done=False))
+        assert not daemon._too_late(RELAY)
+        world.warp(epoch * AUDIT + COMMIT)
+        task = daemon.journal.due(epoch, world.duties[0].now())
+        daemon._perform(task)
+        assert daemon._probe is None and daemon.journal.due(epoch, world.duties[0].now()) is None
+        assert daemon.events == [f"epoch {epoch}: {RELAY.hex()[:12]}: too late to report"]
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """Takes evidence, or answers with the first of `answers`."""
+
+    posted: list[dict[str, Any]] = []
+    answers: list[int] = []
+
+    def do_POST(self):  # noqa: N802 - the library's name
+        self.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(self.answers.pop(0) if self.answers else 200)
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None: ...
+
+
+@pytest.fixture
+def gateway(daemon):
+    Gateway.posted, Gateway.answers = [], []
+    server = HTTPServer(("127.0.0.1", 0), Gateway)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    daemon.settings = SimpleNamespace(post_evidence=True, gateway=SimpleNamespace(url=url))
+    daemon.chain = SimpleNamespace(account=Account.from_key(b"\1" * 32), address="0x1")
+    daemon.pool = SimpleNamespace(_session=requests.Session())
+    yield Gateway
+    server.shutdown()
+    server.server_close()
+    daemon.pool._session.close()
+
+
+def measured(daemon, relay, state="revealed", kbps=1, close="00"):
+    """An audit of epoch 6 and its measurement."""
+    daemon.journal.add(Audit(relay=relay, epoch=6, place=0, report="0", salt=b"", state=state, evidence=b""))
+    body = json.dumps({"relay": relay.hex(), "close": close}).encode()
+    daemon.journal.note(Record(relay=relay, epoch=6, kind=BURST, time=1, reason=0, kbps=kbps, why="", body=body))
+
+
+def test_evidence_is_posted_of_what_the_gateway_can_check(daemon, gateway):
+    """It refuses the whole of it for one relay whose report it cannot see, or whose rate the relay has not signed."""
+    for i, state in enumerate(("revealed", "missed", "judged", "committed")):
+        measured(daemon, bytes([i]) * 32, state)
+    measured(daemon, b"\7" * 32, close="")
+    measured(daemon, b"\x08" * 32, kbps=0, close="")
+    daemon._seal()
+    (body,) = gateway.posted
+    shown = [json.loads(r["record"])["relay"][:2] for r in body["records"]]
+    assert shown == ["00", "02", "08"]
+
+
+def test_evidence_is_posted_again_while_the_gateway_has_no_answer(daemon, gateway):
+    measured(daemon, b"\1" * 32)
+    gateway.answers = [503, 429]
+    for _ in range(2):
+        with pytest.raises(requests.RequestException):
+            daemon._seal()
+    daemon._seal()
+    daemon._seal()
+    assert len(gateway.posted) == 3 and gateway.posted[0] == gateway.posted[2]
+
+
+def test_evidence_that_is_refused_is_not_posted_again(daemon, gateway):
+    measured(daemon, b"\1" * 32)
+    gateway.answers = [422]
+    daemon._seal()
+    daemon._seal()
+    assert len(gateway.posted) == 1 and "takes no evidence: 422" in daemon.events[0]
