@@ -4,15 +4,12 @@ A name of another module costs a MicroPython router its text in the module's tab
 number itself an entry in the other module. `const()` does away with that, but only inside one file and only for names
 that begin with an underscore. Here it is done for all of a tree: `sizes.UNIT` becomes 65536, and a constant that nobody
 asks for any more is left out.
-
-    python3 package/constants.py src bwrouter OUT
 """
 
 from __future__ import annotations
 
 import ast
 import operator
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -129,16 +126,3 @@ class _Inliner(ast.NodeTransformer):
 def package(root: Path, name: str, keep: bool = False) -> dict[str, str]:
     """`inlined` of the package `name` below `root`."""
     return inlined({str(p.relative_to(root)): p.read_text() for p in sorted((root / name).rglob("*.py"))}, keep)
-
-
-def main() -> int:
-    """Writes a package's sources, with constants in place, below a folder."""
-    root, name, out = sys.argv[1:]
-    for path, text in package(Path(root), name).items():
-        (Path(out) / path).parent.mkdir(parents=True, exist_ok=True)
-        (Path(out) / path).write_text(text)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
