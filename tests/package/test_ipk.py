@@ -19,7 +19,7 @@ from tests.package.router import ROOT, Router
 MICROPYTHON = Path(os.environ.get("MICROPYTHON") or ROOT / "build/micropython/native/micropython")
 # All that is ours on the router's flash: compiled modules, scripts, the configuration. A bound against growth unawares;
 # the goal for it is bench-guest's.
-MOST_BYTES = 155_700
+MOST_BYTES = 166_000
 FIELDS = (
     "Package Version Depends Source SourceName Section Require-User SourceDateEpoch Maintainer Architecture Installed-Size"
     " Description"
