@@ -204,11 +204,14 @@ class Town(Pool):
     # -- routers -----------------------------------------------------------------------------------------------
 
     def make_routers(self) -> None:
-        """Each claims what is left while others use its line, and the machine: half of a home's."""
+        """Each claims what is left while others use its line, and the machine: half of a home's. Their first gateways are
+        not all the same one: an agent asks the next only when the first is silent."""
         super().make_routers()
-        for router in self.routers.values():
-            claim = LINE.up_kbps // 2 if router.node.line else EXIT_CLAIM
-            write_json(router.config, json.loads(router.config.read_text()) | {"rate_kbps": claim})
+        for i, router in enumerate(self.routers.values()):
+            claim, listed = LINE.up_kbps // 2 if router.node.line else EXIT_CLAIM, self.gateways()
+            first = i % len(listed)
+            more = {"rate_kbps": claim, "gateways": listed[first:] + listed[:first]}
+            write_json(router.config, json.loads(router.config.read_text()) | more)
 
     def make_state_dir(self, router: Router) -> None:
         """Some have a small flash of their own; all have a clock that can be moved."""

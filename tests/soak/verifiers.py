@@ -27,7 +27,7 @@ from tests.lab.pool import REGION, read_json, write_json
 from tests.lab.proc import ROOT
 
 BONDS = 2  # of each machine: a committee has three seats only where six are in the draw
-STOCK = 24_576
+STOCK = 8192  # three large tickets and eighty small ones: more keep the gateways busy while all begin
 CHEAP = {"ops": 1, "memory": 8 << 20}  # argon2id: at every start, on a machine that is full
 COVERT_PORT = 8090
 NEWEST = 10_000  # audits of a report
