@@ -205,6 +205,25 @@ def test_a_renewed_circuit_takes_the_place_of_the_old_one(
     tunnel.close()
 
 
+def test_a_renewal_that_is_refused_is_not_tried_again_at_once(
+    scene: Scene, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_anchor, "RENEW_MS", 200)
+    monkeypatch.setattr(agent_anchor, "OVERLAP_MS", 100)
+    begun: list[Any] = []
+    begin = home.anchor._begin
+    monkeypatch.setattr(home.anchor, "_begin", lambda up, now: (begun.append(up), begin(up, now)))
+    relay = scene.relays[0]
+    with monkeypatch.context() as m:
+        m.setattr(agent_anchor.anchor, "pack", lambda *args: bytes(S.ANCHOR_SIZE))  # whose signature does not hold
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            home.turn()
+            time.sleep(0.01)
+    assert begun == [home.anchor._links[0]] and home.anchor.name == relay.id.hex(), "the old circuit stands"
+    assert "descriptor signature" in home.anchor.error
+
+
 def test_introductions_flooded_are_limited(scene: Scene) -> None:
     with at_home(scene, 3) as home:
         home.deaf = True

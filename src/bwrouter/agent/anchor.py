@@ -98,6 +98,8 @@ class Anchor:
             self._next = clock.add(now, self._wait)
             self._wait = min(2 * self._wait, WAIT_MS[1])
             return
+        if up is not None:
+            self._next = clock.add(now, PING_MS)  # a renewal that fails is not tried again at once
         try:
             link = Link(fresh[int.from_bytes(os.urandom(2), "little") % len(fresh)])
         except sodium.CryptoError:
@@ -146,6 +148,8 @@ class Anchor:
     def _fail(self, link, why):
         self.error = "anchor %s: %s" % (link.d.relay.hex()[:16], why)
         self.log.info(self.error)
+        if link.phase == UP:
+            self._next = clock.ms()
         self._leave(link)
         self._links.remove(link)
         if link.d.relay not in self._bad:
