@@ -152,11 +152,16 @@ class Console:
         self.socket.close()
 
 
+PARTS = ("wire", "ledger", "platform")  # whose unit tests run on an image
+
+
 def unit_archive() -> bytes:
-    """The unit tests and what they read, as a tar.gz below ./srv; the code under test is the installed package's."""
+    """The unit tests that run on the image, what they read and what they test, as a tar.gz below ./srv: the package's
+    own modules are put together in files that a test cannot import one by one."""
     out = BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for name in ("tests/unit", "docs/protocol.md"):
+        tested = [f"src/bwrouter/{name}" for name in ("__init__.py", *PARTS)]
+        for name in ("tests/unit", "docs/protocol.md", *tested):
             archive.add(ROOT / name, "srv/" + name, filter=lambda e: None if "__pycache__" in e.name else e)
     return gzip.compress(out.getvalue(), 9)
 
@@ -189,11 +194,11 @@ def unit_tests(console: Console) -> None:
     console.must("tar xzf /tmp/unit.tgz -C /tmp && mkdir -p /tmp/srv/build/tmp")
     good = 0
     for path in sorted((ROOT / "tests/unit").rglob("test_*.py")):
-        if path.relative_to(ROOT / "tests/unit").parts[0] not in ("wire", "ledger", "platform"):
+        if path.relative_to(ROOT / "tests/unit").parts[0] not in PARTS:
             continue
         parsed = ast.parse(path.read_text()).body
         names = [n.name for n in parsed if isinstance(n, ast.FunctionDef) and n.name[:5] == "test_"]
-        run = "cd /tmp/srv && MICROPYPATH=/usr/lib/bwrouter:tests/unit:.frozen"
+        run = "cd /tmp/srv && MICROPYPATH=src:tests/unit:.frozen"
         run += " micropython -X heapsize=8m tests/unit/run_mp.py"
         _, output = console.run(f"{run} {path.relative_to(ROOT)} {' '.join(names)}", 400)
         passed = re.findall(r"^\x1f ok (\w+) \d+$", output, re.M)
