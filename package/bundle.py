@@ -22,12 +22,16 @@ class BundleError(Exception):
     """A module does something that cannot be put beside others; the text names it."""
 
 
-def bundled(trees: Trees, parts: dict[str, str]) -> Trees:
+def bundled(trees: Trees, parts: dict[str, str], light: tuple[str, ...] = ()) -> Trees:
     """`trees` with modules bundled: `parts` names for each process the module that it starts with, and which its bundle
-    replaces; the entry "" is the path of the bundle of what all of them load. Raises BundleError."""
+    replaces; the entry "" is the path of the bundle of what all of them load, and of what modules of `light` do that
+    shall not load a process's own. Raises BundleError."""
     shared, starts = parts[""], [path for name, path in parts.items() if name]
     loaded = {path: _closure(trees, path) for path in starts}
     common = set.intersection(*loaded.values())
+    for path in light:
+        common |= _closure(trees, path, deep=False) - {path}
+    common = {path for path in common if path not in starts}
     homes = dict.fromkeys(common, shared)
     homes |= {path: start for start in starts for path in loaded[start] if path not in common}
     for start, other in ((s, o) for s in starts for o in starts if s != o):
@@ -36,14 +40,15 @@ def bundled(trees: Trees, parts: dict[str, str]) -> Trees:
     return _Bundler(trees, homes).all()
 
 
-def _closure(trees: Trees, start: str) -> set[str]:
-    """The modules that `start` needs, itself too, whenever they are imported; no package's own __init__."""
+def _closure(trees: Trees, start: str, deep: bool = True) -> set[str]:
+    """The modules that `start` needs, itself too, whenever they are imported or, unless `deep`, at once; no package's
+    own __init__."""
     found, new = set[str](), [start]
     while new:
         path = new.pop()
         if path not in found and not path.endswith("__init__.py"):
             found.add(path)
-            new += _imported(trees, path, list(ast.walk(trees[path])))
+            new += _imported(trees, path, list(ast.walk(trees[path])) if deep else scope([trees[path]]))
     return found
 
 

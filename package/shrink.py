@@ -15,6 +15,8 @@ import trim
 
 # What the two processes start with becomes the bundle of all that one of them loads; what both load is `common`.
 PARTS = {"": "bwrouter/common.py", "relay": "bwrouter/relay/relay.py", "agent": "bwrouter/agent/agent.py"}
+# Both processes pass through the first; the other is asked often, and must answer at once.
+LIGHT = ("bwrouter/cli/service.py", "bwrouter/cli/show.py")
 # The shell's commands find their functions by name.
 KEPT = ("bwrouter/cli/",)
 
@@ -23,7 +25,7 @@ def package(root: Path, name: str) -> dict[str, str]:
     """The sources by path of the package `name` below `root`. Raises BundleError, TrimError."""
     trees = {path: ast.parse(text) for path, text in constants.package(root, name).items()}
     trim.trimmed(trees, KEPT)
-    made = bundle.bundled(trees, PARTS)
+    made = bundle.bundled(trees, PARTS, LIGHT)
     trees = {path: ast.parse(ast.unparse(ast.fix_missing_locations(tree))) for path, tree in sorted(made.items())}
     trim.shortened(trees)
     for path in PARTS.values():

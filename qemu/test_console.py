@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from qemu.console import ImageError, obtain
+from qemu.console import ImageError, lines, obtain
 from qemu.guest import ROOT
 
 
@@ -39,6 +39,12 @@ def test_a_packed_image_is_unpacked(tmp_path):
     (tmp_path / "image.gz").write_bytes(broken)
     with pytest.raises(ImageError, match="cannot be unpacked"):
         obtain(str(tmp_path / "image.gz"), hashlib.sha256(broken).hexdigest(), tmp_path)
+
+
+def test_lines_hold_every_word_and_are_no_longer_than_they_may():
+    words = ["a" * n for n in (3, 7, 2, 10, 1, 1, 9)]
+    assert lines(words, 10) == ["aaa", "a" * 7 + " aa", "a" * 10, "a a", "a" * 9] and lines([], 10) == []
+    assert " ".join(lines(words, 25)).split() == words and max(map(len, lines(words, 25))) <= 25
 
 
 @pytest.mark.timeout(900)

