@@ -27,17 +27,17 @@ ONLY_PROOFS = """
 import time
 import bwrouter.relay.relay as R
 proved, born = set(), {}
-turn, prove = R.Relay.turn, R.Relay.do_prove
+serve, prove = R.Relay._serve, R.Relay.do_prove
 def do_prove(self, c, payload):
     proved.add(c)
     return prove(self, c, payload)
 R._COMMANDS[7] = do_prove
-def cheat(self, wait):
+def cheat(self, n, wait):
     for c in list(self.table.all):
         if c not in proved and time.monotonic() - born.setdefault(c, time.monotonic()) > 0.7:
             self.close(c)
-    return turn(self, wait)
-R.Relay.turn = cheat
+    return serve(self, n, wait)
+R.Relay._serve = cheat
 """
 
 
