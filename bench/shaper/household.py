@@ -92,6 +92,8 @@ class Sender:
                 tcp.close()
                 tcp = None
         if tcp:
+            if self.kind == "web":
+                web.append(time.monotonic() - self.starts[-1])  # it lasts at least so long
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             tcp.close()
         print(json.dumps({**self.out, "starts": self.starts, "sent": self.sent, "web": web}), flush=True)

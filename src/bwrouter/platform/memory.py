@@ -7,7 +7,7 @@ takes: some 30 ms on a small router. It does so all the same when none of this w
 import gc
 
 GROWN = 16  # an idle process collects when the heap in use grew by this part of it
-FULL = 4  # and a busy one when less than this part of it is free
+FULL = 2  # and a busy one when less than this part of it is free: what has been touched once stays in memory
 
 
 class Collector:

@@ -101,9 +101,9 @@ class Loop:
             if not messages:
                 seen = 0
                 continue
-            seen = bytes_in = bytes_out = sent = 0
+            seen = bytes_in = bytes_out = sent = sound = 0
             last = None
-            q = tx.queued
+            q = began = tx.queued
             run_name = tx._name
             run_size = tx._size
             for m in range(messages):
@@ -115,9 +115,11 @@ class Loop:
                 bytes_in += size * (cells - 1) + rx.last
                 for i in range(first, end + 1):
                     n = size if i < end else rx.last
-                    if n < 41 or n > 1472:
-                        self.count("size")
-                        continue
+                    if n != sound:
+                        if n < 41 or n > 1472:
+                            self.count("size")
+                            continue
+                        sound = n
                     a = address[i]
                     d = heads[i]
                     xor(a, a, 24, a + n - 12, obf)
@@ -170,9 +172,10 @@ class Loop:
                             continue
                         else:
                             last = None
+                            sent += q - began
                             tx.queued = q
                             self._here(c, command, a, n, m)
-                            q = tx.queued
+                            q = began = tx.queued
                             run_name = tx._name
                             run_size = tx._size
                             continue
@@ -180,9 +183,10 @@ class Loop:
                         last = None
                         c = backward[d[0] & mask]
                         if c is None or c.next != 2:
+                            sent += q - began
                             tx.queued = q
                             self._handshake(c, a, n, d, m)
-                            q = tx.queued
+                            q = began = tx.queued
                             run_name = tx._name
                             run_size = tx._size
                             continue
@@ -223,22 +227,22 @@ class Loop:
                         shorthash(a + 16, a, 16, k + 128)
                         xor(a, a, 24, a + n - 12, k + 64)
                         name = k + 176
-                    iov[2 * q] = a
-                    iov[2 * q + 1] = n
+                    at = q + q
+                    iov[at] = a
+                    iov[at + 1] = n
                     if name != run_name or n != run_size:
                         tx.begin(q, name, n)
                         run_name = name
                         run_size = n
                     q += 1
                     bytes_out += n
-                    sent += 1
             tx.queued = q
             rx.done()
             self.cells_in += seen
             self.bytes_in += bytes_in
             self.mib_in += self.bytes_in >> 20
             self.bytes_in &= 1048575
-            self.sent(sent, bytes_out)
+            self.sent(sent + q - began, bytes_out)
 
     def sent(self, cells, size):
         """Account for queued packets."""
