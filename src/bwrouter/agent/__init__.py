@@ -3,7 +3,11 @@
 
 def main(config_path):
     """Run the agent with the settings of `config_path` until SIGTERM. Raises ConfigError for a wrong setting."""
-    from ..platform import config
+    from ..platform import config, memory
+
+    memory.frugal()
     from .agent import Agent
 
-    Agent(config.load(config_path)).run()
+    agent = Agent(config.load(config_path))
+    memory.bounded()
+    agent.run()

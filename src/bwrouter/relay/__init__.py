@@ -3,8 +3,9 @@
 
 def main(config_path):
     """Run a relay with the settings of `config_path` until the agent says shutdown or the process is ended."""
-    from ..platform import config
+    from ..platform import config, memory
 
+    memory.frugal()
     settings = config.load(config_path)
     workers = config.workers(settings)
     if workers == 1:

@@ -40,6 +40,8 @@ def test_only_when_idle():
         assert not c.tidy(True)
         del some
     finally:
+        if MICROPYTHON:
+            gc.threshold(-1)
         if was:
             gc.enable()
 
@@ -48,6 +50,13 @@ def test_at_the_bound_whatever_happens():
     c, was = collector()
     try:
         gc.collect()
+        if MICROPYTHON:
+            whole = gc.mem_alloc() + gc.mem_free()
+            before = gc.mem_alloc()
+            for _ in range(8):
+                litter(0.1)
+                assert gc.mem_alloc() - before <= whole // memory.MUCH + 4096, "not collected at the bound"
+            gc.threshold(-1)
         some = kept(0.8)
         assert c.tidy(False)
         assert not c.tidy(False)
