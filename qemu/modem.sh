@@ -20,7 +20,10 @@ debian_binaries amd64 "$work/debian" linux-image-cloud-amd64 busybox-static ipro
   libcap2 zlib1g libmnl0 libxtables12 libbpf1 libdb5.3 libselinux1 libpcre2-8-0
 mkdir -p "$work/root"/{bin,sbin,etc,dev,proc,sys,lib64,usr/lib}
 cp "$work/debian/bin/busybox" "$work/root/bin/busybox"
-ln -s busybox "$work/root/bin/sh"
+# A shell that runs its applets without links needs /proc, which is not there yet; `tc` and `ip` are not busybox's.
+"$work/root/bin/busybox" --list | grep -vxE 'busybox|tc|ip' | while read -r applet; do
+  ln -s busybox "$work/root/bin/$applet"
+done
 for folder in lib/x86_64-linux-gnu usr/lib/x86_64-linux-gnu; do
   mkdir -p "$work/root/$folder"
   find "$work/debian/$folder" -maxdepth 1 -name '*.so*' -exec cp -a {} "$work/root/$folder/" \;

@@ -108,6 +108,12 @@ class Browser:
             self._stopped = True
             self._near.send(_STOP)
 
+    def halt(self) -> None:
+        """The same while another thread is in `poll`: nothing is heard here."""
+        self._stopped = True
+        with contextlib.suppress(OSError):
+            self._near.send(_STOP)
+
     def rest(self) -> None:
         """Be ready for a session: wait until one that was stopped is over; start anew a process that died. Raises
         OSError."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from .web import Web
 PATH_TRIES = 3  # circuits through the relay before it counts as out of reach
 GIVE_UP_SECONDS = 20.0
 LINGER_SECONDS = 3.0
+SESSION_SECONDS = 600.0  # a session lasts no longer
 LEAST_KBPS = 256  # an object may take OBJECT_SECONDS and its bytes at this rate
 FORGIVEN = 10  # a share 1/FORGIVEN that does not arrive is the internet's
 
@@ -184,18 +186,32 @@ class Covert:
         self.browser.open(host, int(port), visits)
 
     def _carry(self, tunnel: Tunnel, steering: Steering, linger: float, over: Callable[[], bool]) -> bool:
-        """Until all is fetched; False when it was `over` before: what another circuit brings is not the relay's."""
+        """Until all is fetched; False when it was `over` before: what another circuit brings is not the relay's.
+
+        A thread waits for the browser and says when to stop, as somebody does who ends `bw proxy`: the last turn ends
+        with a packet or a time-out of the tunnel's, as a buyer's, and not with ours.
+        """
+        ended = threading.Event()
+
+        def wait() -> None:
+            self.browser.poll(SESSION_SECONDS)
+            time.sleep(linger)
+            ended.set()
+
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
         held = True
-        until = 0.0
-        while not until or time.monotonic() < until:
-            left = int((until - time.monotonic()) * 1000) if until else 20
-            tunnel.step(max(1, min(left, steering.timeout_ms)))
-            steering.turn()
-            if not until and over():
-                self.browser.stop()
-                held, until = False, time.monotonic() + linger
-            elif not until and self.browser.poll():
-                until = time.monotonic() + linger
+        try:
+            while not ended.is_set():
+                tunnel.step(steering.timeout_ms)
+                steering.turn()
+                if held and over():
+                    self.browser.halt()
+                    held = False
+        finally:
+            if not ended.is_set():
+                self.browser.halt()
+            waiting.join()
         return held
 
     def _judge(self, d: Delivery) -> None:

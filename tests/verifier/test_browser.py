@@ -72,6 +72,23 @@ def test_a_session_that_is_stopped_gives_way_to_the_next(browser: Browser, web: 
     assert browser.poll(20) and [g.size for g in browser.got] == [9]
 
 
+def test_another_thread_may_end_a_session_that_is_waited_for(browser: Browser, web: Web) -> None:
+    browser.open("127.0.0.1", web.port, [Visit((web.page(5),), 30.0), Visit((web.page(7),), 0.0)])
+    over: list[bool] = []
+    waiting = threading.Thread(target=lambda: over.append(browser.poll(20)))
+    waiting.start()
+    end = time.monotonic() + 20
+    while not browser.got:
+        time.sleep(0.02)
+        assert time.monotonic() < end
+    browser.halt()
+    waiting.join(10)
+    assert over == [True] and [g.size for g in browser.got] == [5]
+    browser.rest()
+    browser.open("127.0.0.1", web.port, [Visit((web.page(9),), 0.0)])
+    assert browser.poll(20) and [g.size for g in browser.got] == [9]
+
+
 def test_what_cannot_be_reached_is_told(browser: Browser, web: Web) -> None:
     port = web.port
     web.close()
