@@ -96,7 +96,8 @@ def test_an_address_must_answer_before_it_is_followed(scene, foothold):
     victim.send(f.seal(S.PONG, value), f.where)
     victim.send(f.seal(S.PING, b"abcdefgh"), f.where)
     got = [f.open(raw) for raw, _ in victim.wait(1.0)]
-    assert [c for _, c, _ in got] == [S.PONG]
+    # A relay says once a second what is paid, unasked, while little is left.
+    assert [c for _, c, _ in got if c != S.CREDIT] == [S.PONG]
     victim.close()
 
 
