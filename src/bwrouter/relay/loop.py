@@ -56,7 +56,9 @@ class Loop:
         self.begin()
 
     def begin(self):
-        """Ready to receive; again after an exception in the middle of a batch, the rest of which is lost."""
+        """Ready to receive; again after an exception in the middle of a batch, which is lost with what is queued."""
+        self.tx.reset()
+        self._due = self._next_own = 0
         self.receive = frames.step(self._receiving())
         self.from_tun = frames.step(self._reading())
         self._sealed = frames.step(self._sealing())

@@ -26,7 +26,7 @@ def allocated():
 class Scene:
     """A loop on a socket of its own, a socket on each side of it, and one circuit through it."""
 
-    def __init__(self, offload):
+    def __init__(self, offload, rare=None):
         self.obf = arena.take(4096)
         obf = os.urandom(32)
         ffi.poke(self.obf, obf)
@@ -37,7 +37,7 @@ class Scene:
         self.next = net.udp_socket(0, "::1")
         for fd in (self.fd, self.prev, self.next):
             net.buffers(fd, 1 << 20, 1 << 20)
-        self.loop = loop.Loop(self.fd, self.table, obf, self.pacer, None, offload)
+        self.loop = loop.Loop(self.fd, self.table, obf, self.pacer, rare, offload)
         self.here = arena.take(4096)
         ffi.poke(self.here, net.pack_addr("::1", net.local_port(self.fd)))
         c = self.circuit = self.table.add(3)
@@ -57,13 +57,13 @@ class Scene:
         self.sinks = (mmsg.Receiver(self.next, 256), mmsg.Receiver(self.prev, 256))
         self.numbers = [0, 0]
 
-    def send(self, backward):
-        """One batch of cells towards the loop."""
+    def send(self, backward, last=1, count=BATCH):
+        """One batch of cells towards the loop; `last`: the command of the last forward one."""
         c = self.circuit
         number = self.numbers[backward]
-        self.numbers[backward] = number + BATCH
+        self.numbers[backward] = number + count
         own = cell.cid_words(ffi.peek(c.k + (C.NEXT_CID if backward else C.OWN_CID), 8))
-        for i in range(BATCH):
+        for i in range(count):
             a = self.slots[i]
             d = self.d[i]
             if backward:
@@ -71,7 +71,7 @@ class Scene:
                 cell.dress_backward(a, LESS, d, own[0], own[1], c.k + C.N_MAC_B, self.obf)
             else:
                 cell.set_counter(d, self.h[i], number + i, 0)
-                ffi.poke(a + FULL - 17, b"\x01")
+                ffi.poke(a + FULL - 17, bytes([last if i == count - 1 else 1]))
                 cell.seal_layer(a, FULL - 16, d, c.k + C.K_F, cell.FORWARD)
                 cell.dress_forward(a, FULL, d, own[0], own[1], self.obf)
             self.senders[backward].put(a, LESS if backward else FULL, self.here)
@@ -128,6 +128,34 @@ def flat(offload, cells):
     assert out == taken, (out, taken)
     s.close()
     return grown
+
+
+class Full:
+    """What is rare finds no memory."""
+
+    def on_command(self, c, command, payload, charge):
+        raise MemoryError
+
+
+def test_a_batch_that_is_broken_off_leaves_nothing_to_the_next():
+    """Its cells were sent after the next batch's, in the place of that, and to its own neighbour."""
+    s = Scene(False, Full())
+    s.pacer.tokens = 1 << 29
+    s.send(0, 3, 8)
+    try:
+        s.forward_all()
+        broken = False
+    except MemoryError:
+        broken = True
+        s.loop.begin()
+    assert broken
+    for backward in (0, 1, 0):
+        s.circuit.left = s.pacer.tokens = 1 << 29
+        s.send(backward, count=3)
+        assert s.forward_all() == 3
+        assert (s.arrived(backward), s.arrived(1 - backward)) == (3, 0)
+    assert not s.loop.drops, s.loop.drops
+    s.close()
 
 
 def test_no_allocation_per_cell_with_offload():
