@@ -159,7 +159,8 @@ class Guest:
         return line.strip()
 
     def run(self, command: str, timeout_s: float = 120, check: bool = True) -> str:
-        """Run a shell command in the guest; return what it printed. GuestError: it took longer, or failed (`check`)."""
+        """Run a shell command in the guest; return what it printed. GuestError: it took longer, failed (`check`), or
+        could not send what it printed."""
         number = b"%d" % next(self._ids)
         deadline = time.monotonic() + timeout_s
         self.socket.sendall(number + b" " + base64.b64encode(command.encode()) + b"\n")
@@ -168,7 +169,10 @@ class Guest:
         status, encoded = int(line.split()[1]), []
         while (line := self._line(deadline)) != b"@END " + number:
             encoded.append(line)
-        output = base64.b64decode(b"".join(encoded)).decode(errors="replace")
+        try:
+            output = base64.b64decode(b"".join(encoded), validate=True).decode(errors="replace")
+        except ValueError:
+            raise GuestError(f"the guest could not send what it printed: {b' '.join(encoded)[-4000:]!r}") from None
         if check and status:
             raise GuestError(f"exit code {status}: {command}\n{output[-4000:]}")
         return output

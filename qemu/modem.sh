@@ -18,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 echo "modem: Debian's kernel, busybox and tc"
 debian_binaries amd64 "$work/debian" linux-image-cloud-amd64 busybox-static iproute2 libc6 libelf1 libbsd0 libmd0 \
   libcap2 zlib1g libmnl0 libxtables12 libbpf1 libdb5.3 libselinux1 libpcre2-8-0
-mkdir -p "$work/root"/{bin,sbin,etc,dev,proc,sys,lib64,usr/lib}
+mkdir -p "$work/root"/{bin,sbin,etc,dev,proc,sys,tmp,run,root,lib64,usr/lib}
 cp "$work/debian/bin/busybox" "$work/root/bin/busybox"
 # A shell that runs its applets without links needs /proc, which is not there yet; `tc` and `ip` are not busybox's.
 "$work/root/bin/busybox" --list | grep -vxE 'busybox|tc|ip' | while read -r applet; do

@@ -23,4 +23,5 @@ step 'MicroPython and images for mipsel and x86_64' make qemu-images
 for cpu in mipsel x86_64; do
   step "the package's life on $cpu" guest "$cpu" test_package.py
 done
+step 'traffic control with fq_codel and cake' build/venv/bin/python -m pytest qemu/test_modem.py "${arguments[@]}"
 echo "test-qemu: all: $((SECONDS - began)) s"

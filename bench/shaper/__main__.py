@@ -92,7 +92,8 @@ def run(s: Scene, buyer: Buyer | None, kind: str) -> dict[str, Any]:
         "p50_ms": delays[len(delays) // 2], "p99_ms": delays[len(delays) * 99 // 100],
         "voip_lost_pct": max(0.0, 100 * (1 - len(delays) / expected)),
     }  # fmt: skip
-    bulk = sum(n for at, n in got["bulk"] if begin <= at / 100 < end)
+    # Hundredths of a second; that in which the household begins belongs to it: there is no TCP before.
+    bulk = sum(n for at, n in got["bulk"] if int(begin * 100) <= at < end * 100)
     household = len(delays) * 250 + bulk * 1514 // 1448
     if kind == "bulk":
         out["rate"] = bulk * 8 / (end - begin) / 1e6

@@ -38,10 +38,14 @@ class Scene(Machine):
         self.modem.join(self.b, "out0", "b0")
         self._addresses()
         self.guest: Guest | None = None
-        if queue == "cake":
-            self._cake()
-        else:
-            self._modem(queue == "wan")
+        try:
+            if queue == "cake":
+                self._cake()
+            else:
+                self._modem(queue == "wan")
+        except BaseException:
+            self.stop()
+            raise
 
     def _addresses(self) -> None:
         for ns, name, address in (

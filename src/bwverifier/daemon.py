@@ -379,5 +379,8 @@ def _proved(r: Record) -> bool:
 
 
 def _stands(reason: int, kbps: int, strikes: int) -> str:
+    """In words what the contract holds of a relay; its reason is that of the last verdict that was conclusive."""
     words = ("", ", under suspicion", ", suspended")[min(strikes, 2)]
+    if reason == 0 and kbps == 0:
+        return f"no conclusive verdict so far{words}"
     return f"{REASONS[min(reason, 5)]}, {kbps} kbit/s{words}"

@@ -93,14 +93,24 @@ def test_both_executors_leave_the_same_kernel_state(folder: Path, kbps: int, por
         tc.Netlink(str(folder), lambda text: None).apply("wan0", shape.plan(kbps, kbps // 2, port), shape.command)
     assert state() == first
     assert "class htb b3:20 parent b3:1" in first and "prio 7" in first and "flowid b3:20" in first
-    by_command(folder, f'change("wan0", shape.classes({kbps} * 2, {kbps}), shape.command)')
+    by_command(folder, f'change("wan0", shape.changes({kbps} * 2, {kbps}), shape.command)')
     changed = state()
     fresh()
     with inside(NS):
         netlink = tc.Netlink(str(folder), lambda text: None)
         netlink.apply("wan0", shape.plan(kbps, kbps // 2, port), shape.command)
-        netlink.change("wan0", shape.classes(kbps * 2, kbps), shape.command)
+        netlink.change("wan0", shape.changes(kbps * 2, kbps), shape.command)
     assert state() == changed != first
+    assert_short_queues(first, kbps)
+    assert_short_queues(changed, 2 * kbps)
+
+
+def assert_short_queues(text: str, kbps: int) -> None:
+    """A leaf of the kernel's own would hold 1000 packets, seconds of a slow line."""
+    leaves = re.findall(r"qdisc (\w+) b3[12]: parent b3:[12]0 (?:limit (\d+)p)?", text)
+    assert len(leaves) == 2
+    for kind, limit in leaves:
+        assert kind == "fq_codel" or (kind == "pfifo" and int(limit) == shape.leaves(kbps)[0].options["limit"])
 
 
 @pytest.mark.parametrize("executor", [tc.Netlink, tc.Command])
@@ -234,7 +244,7 @@ def test_rates_follow_and_a_failed_step_leaves_nothing_half_made(folder: Path, m
         s = shaping(folder)
         on_here(s)
         on_here(s, 20000, 5000)
-        assert "ceil 5Mbit" in state() and "rate 19900Kbit" in state()
+        assert "ceil 5Mbit" in state() and "rate 19940Kbit" in state()
         s.undo()
         bad = shape.plan(10000, 8000)
         bad.insert(4, shape.Op("qdisc", "no_such_qdisc", shape.HANDLE << 16 | 0x10, 0xB310000))

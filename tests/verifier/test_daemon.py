@@ -12,7 +12,7 @@ import pytest
 import requests
 from eth_account import Account
 
-from bwverifier.daemon import BURST, Verifier
+from bwverifier.daemon import BURST, Verifier, _stands
 from bwverifier.journal import Audit, Journal, Record, Task
 from tests.contracts.deployment import anvil
 from tests.verifier.test_duty import AUDIT, COMMIT, RELAY, World
@@ -110,3 +110,16 @@ def test_evidence_that_is_refused_is_not_posted_again(daemon, gateway):
     daemon._seal()
     daemon._seal()
     assert len(gateway.posted) == 1 and "takes no evidence: 422" in daemon.events[0]
+
+
+@pytest.mark.parametrize(
+    ("reason", "kbps", "strikes", "words"),
+    [
+        (0, 0, 0, "no conclusive verdict so far"),
+        (0, 8000, 0, "good, 8000 kbit/s"),
+        (1, 3000, 1, "slow, 3000 kbit/s, under suspicion"),
+        (2, 0, 2, "unreachable, 0 kbit/s, suspended"),
+    ],
+)
+def test_what_the_contract_holds_is_said_in_words(reason, kbps, strikes, words):
+    assert _stands(reason, kbps, strikes) == words

@@ -14,10 +14,18 @@ LEDGERS_SLOT = 4  # Settlement._ledgers
 BALANCES_SLOT = 0  # ERC20._balances of BWT
 HEAD_OFFSET, ROOT_OFFSET, PENDING_OFFSET, TOTAL_OFFSET, CLAIMED_OFFSET = 0, 1, 2, 3, 5  # members of Settlement's Ledger
 STATES = ("none", "active", "suspended", "unbonding")
+_WRONG = (KeyError, TypeError, AttributeError, ValueError)  # what an answer that is not of its form ends in
 
 
 class Unproved(ValueError):
     """An answer that its own proofs do not bear out; the text says which part."""
+
+
+def _unproved(error):
+    """The Unproved that tells of a _WRONG."""
+    if isinstance(error, mpt.ProofError):
+        return Unproved("proof: " + str(error))
+    return Unproved(str(error) if isinstance(error, ValueError) else "answer: " + str(error))
 
 
 def slots(relay, gateway, region, payout):
@@ -74,12 +82,8 @@ def verify(answer, info, relay, region, payout, between=None):
             part = answer[name]
             address = registration.address_bytes(contracts[name], "contracts." + name)
             values.append(_values(name, state_root, address, keys, part, between or _nothing))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise Unproved("answer: " + str(error))
-    except mpt.ProofError as error:
-        raise Unproved("proof: " + str(error))
-    except ValueError as error:
-        raise Unproved(str(error))
+    except _WRONG as error:
+        raise _unproved(error)
     head, root, pending, totals, claimed = values[1]
     head = head.to_bytes(32, "big")
     return {
@@ -103,12 +107,8 @@ def free(answer, info, wallet):
         token = registration.address_bytes(info["contracts"]["token"], "contracts.token")
         slot = mpt.mapping_slot(wallet, BALANCES_SLOT)
         return _values("token", state_root, token, [slot], answer["token"], _nothing)[0]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise Unproved("answer: " + str(error))
-    except mpt.ProofError as error:
-        raise Unproved("proof: " + str(error))
-    except ValueError as error:
-        raise Unproved(str(error))
+    except _WRONG as error:
+        raise _unproved(error)
 
 
 def earned(posted, payout, proved):

@@ -53,18 +53,23 @@ def redeemed(answer, body, relay, gateway):
 
 
 def anchors(answer, relay, gateway, now):
-    """The relays of GET /v1/anchors that may be ours, descriptors in hex, OFFERS_MOST at most. Raises Malformed."""
+    """The relays of GET /v1/anchors that may be ours, descriptors in hex, OFFERS_MOST at most. Raises Malformed when
+    none can be read."""
     found = answer.get("descriptors")
     if not isinstance(found, list):
         raise Malformed("no list of descriptors")
-    good = []
+    good, wrong, read = [], "", 0
     for raw in found[:OFFERS_MOST]:
         try:
             d = descriptor.verify(bytes.fromhex(raw), [bytes.fromhex(gateway)], now)
         except (descriptor.BadDescriptor, ValueError, TypeError) as error:
-            raise Malformed(str(error))
+            wrong = str(error)  # one that expires on its way is no reason to refuse the others
+            continue
+        read += 1
         if d.port4 and not d.anchored and d.relay != relay and not address.refused(d.v4):
             good.append(raw)
+    if wrong and not read:
+        raise Malformed(wrong)
     return good
 
 

@@ -8,8 +8,9 @@ by the relay's port where the owner wants no marks. Handles are ours (b3:), so t
 HANDLE = 0xB3
 HOUSEHOLD, RELAY = 0x10, 0x20
 RELAY_KBPS = 8
-LEAVES = ("fq_codel",)
-LINE_PERMILLE = 995  # of the uplink: the queue must stand here and not in the modem; the household pays the rest
+LEAF_MS = 100  # of the line: the most that waits in a leaf of a kernel without fq_codel, where it would be 1000 packets
+LEAF_LEAST = 16  # packets, or TCP cannot fill a slow line
+LINE_PERMILLE = 997  # of the uplink: the queue must stand here and not in the modem; the household pays the rest
 MTU = 1514
 LE4 = (0x00040000, 0x00FC0000, 0)  # value, mask, offset of the word: DSCP 1 in the IPv4 header
 LE6 = (0x00400000, 0x0FC00000, 0)  # and in IPv6's traffic class
@@ -24,20 +25,33 @@ class Op:
         self.optional, self.options = optional, options
 
 
-def plan(line_kbps, cap_kbps, port=0, leaves=LEAVES):
+def plan(line_kbps, cap_kbps, port=0):
     """The steps for a line of `line_kbps` and a relay of at most `cap_kbps`; `port` 0: by LE marks."""
     ops = [Op("qdisc", "htb", 0, HANDLE << 16, default=HOUSEHOLD)]
     ops += classes(line_kbps, cap_kbps)
-    for minor in (HOUSEHOLD, RELAY):
-        for leaf in leaves:
-            ops.append(Op("qdisc", leaf, HANDLE << 16 | minor, (HANDLE << 4 | minor >> 4) << 16, True))
+    for fifo in leaves(line_kbps):
+        ops += [Op("qdisc", "fq_codel", fifo.parent, fifo.handle, True), fifo]
     for number, protocol, keys in filters(port):
         ops.append(Op("filter", "u32", HANDLE << 16, 0, pref=number, protocol=protocol, flow=RELAY, keys=keys))
     return ops
 
 
+def changes(line_kbps, cap_kbps):
+    """What follows another rate: the classes, and the leaves of a kernel without fq_codel."""
+    return classes(line_kbps, cap_kbps) + leaves(line_kbps)
+
+
+def leaves(line_kbps):
+    """A short queue for each class. The kernel refuses it where fq_codel has the place."""
+    limit = max(LEAF_LEAST, line_kbps * LEAF_MS // 8 // MTU)
+    return [
+        Op("qdisc", "pfifo", HANDLE << 16 | minor, (HANDLE << 4 | minor >> 4) << 16, True, limit=limit)
+        for minor in (HOUSEHOLD, RELAY)
+    ]
+
+
 def classes(line_kbps, cap_kbps):
-    """The three classes; `Op`s that may also be given to a change."""
+    """The three classes."""
     line = max(line_kbps * LINE_PERMILLE // 1000, 2 * RELAY_KBPS)
     cap = max(RELAY_KBPS, min(cap_kbps, line))
     top = HANDLE << 16
@@ -77,6 +91,8 @@ def command(op, wan, verb="add"):
     words += ["handle" if op.kind == "qdisc" else "classid", name(op.handle), op.name]
     if "default" in o:
         words += ["default", "0x%x" % o["default"]]
+    if "limit" in o:
+        words += ["limit", str(o["limit"])]
     if op.kind == "class":
         words += ["rate", "%dkbit" % o["rate"], "ceil", "%dkbit" % o["ceil"], "prio", str(o["prio"])]
         words += ["burst", "%db" % o["burst"], "cburst", "%db" % o.get("cburst", o["burst"]), "quantum", str(MTU)]

@@ -117,7 +117,7 @@ class Shaping:
             return
         self._changed = now
         try:
-            self.tc.change(self.wan, shape.classes(line, cap), shape.command)
+            self.tc.change(self.wan, shape.changes(line, cap), shape.command)
             self._set = (line, cap)
         except tc.TcError as error:
             self._say(str(error))

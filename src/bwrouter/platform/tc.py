@@ -56,7 +56,7 @@ class Command:
     def change(self, wan, plan, text):
         for op in plan:
             code, said = self._run(text(op, wan, "change"))
-            if code:
+            if code and not op.optional:
                 raise TcError("`tc %s` failed: %s" % (text(op, wan, "change"), said.strip()))
 
     def clear(self, wan):
@@ -107,7 +107,8 @@ class Netlink:
                 try:
                     self._step(ip, index, op, "change")
                 except (NetlinkError, OSError) as error:
-                    raise TcError("`tc %s` failed: %s" % (text(op, wan, "change"), error))
+                    if not op.optional:
+                        raise TcError("`tc %s` failed: %s" % (text(op, wan, "change"), error))
 
     def clear(self, wan):
         with IPRoute() as ip:
@@ -120,9 +121,7 @@ class Netlink:
     def _step(self, ip, index, op, verb):
         o = op.options
         if op.kind == "qdisc":
-            more = {"default": o["default"]} if "default" in o else {}
-            parent = op.parent or 0xFFFFFFFF
-            ip.tc(verb, op.name, index, op.handle, parent=parent, **more)
+            ip.tc(verb, op.name, index, op.handle, parent=op.parent or 0xFFFFFFFF, **o)
         elif op.kind == "class":
             ip.tc(
                 verb + "-class", op.name, index, op.handle, parent=op.parent, prio=o["prio"], quantum=1514,

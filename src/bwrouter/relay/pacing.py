@@ -136,7 +136,7 @@ class Pacer:
             if room < 0:
                 self.debt_ms = max(self.debt_ms, -room * 8 // line)
             # A queue of this machine itself (a modem that is built in): ours wait there, so the line is full.
-            if self.reflex.pending() > 2 * deep + 4096:
+            if self.reflex.waits > 2 * deep + 4096:
                 room = min(room, 0)
             if room > 0:
                 self._free = now

@@ -70,5 +70,6 @@ def test_offers_are_checked():
     other = sodium.ed25519_keypair(b"x" * 32)[1]
     for wrong in (offer(1, secret=other), offer(1, until=1000), one[:-2], "zz", 7, None):
         raises(results.Malformed, good, wrong)
+        assert good(wrong, one) == [one]
     for answer in ({}, {"descriptors": "x"}):
         raises(results.Malformed, results.anchors, answer, own, GATEWAY.hex(), 2000)

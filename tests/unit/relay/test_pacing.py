@@ -87,6 +87,46 @@ def test_it_stops_at_once_and_goes_on_when_the_burst_has_left_the_modem():
     assert after >= 1250 * 75
 
 
+def test_it_stops_at_once_where_the_modem_is_built_in():
+    """The queue is this machine's own: the counter shows what leaves it, and ours stand behind the household's."""
+    s = Scene(rate=9500)
+    queue = []  # [bytes, ours] in order
+    s.reflex.pending = lambda: sum(size for size, ours in queue if ours) * 8 // 5
+
+    def run(ms):
+        """So many ms; bytes of ours that entered the queue."""
+        before = s.sent
+        for _ in range(ms):
+            s.now += 1000
+            s.pacer._heard = s.now // 1000
+            left = 1250
+            while queue and left:
+                gone = min(left, queue[0][0])
+                left -= gone
+                s.count += gone
+                queue[0][0] -= gone
+                if not queue[0][0]:
+                    queue.pop(0)
+            s.show()
+            s.pacer.refill()
+            while s.pacer.tokens > 0:
+                s.pacer.spend(1300, 1)
+                s.sent += 1294
+                queue.append([1294, True])
+        return s.sent - before
+
+    run(200)
+    alone = run(400)
+    queue.append([62500, False])  # 50 ms of the line
+    during = run(45)
+    run(200)
+    after = run(400)
+    s.close()
+    print(alone, during, after)
+    assert during <= 2 * 5000  # two looks; all of its rate before waiting was taken for what it is
+    assert alone >= 1187 * 400 * 97 // 100 and after >= 1187 * 400 * 97 // 100
+
+
 def test_a_household_beside_a_resting_relay_owes_nothing():
     s = Scene()
     s.run(100)
