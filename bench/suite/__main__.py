@@ -120,6 +120,11 @@ def put_table(readme: str, table: str) -> str:
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
+def _stop(number: int, _frame: object) -> None:
+    """An end like any other, so that the benchmark that runs is ended, too: it has a session of its own."""
+    raise SystemExit(128 + number)
+
+
 def chosen(only: str) -> list[str]:
     names = [n.removeprefix("bench-") for n in only.replace(",", " ").split()] or list(BENCHES)
     for name in names:
@@ -139,6 +144,7 @@ def main(argv: list[str] | None = None) -> int:
             raise SystemExit("bench: there is no bench/results.json: run make bench")
         README.write_text(put_table(README.read_text(), as_markdown(rows(runs), runs)))
         return 0
+    signal.signal(signal.SIGTERM, _stop)
     for name in names:
         print(f"bench: {name} ({names.index(name) + 1} of {len(names)})", file=sys.stderr, flush=True)
         runs[name] = bench(name, ["make", TARGETS[name]])

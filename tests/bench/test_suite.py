@@ -2,6 +2,10 @@
 
 import ast
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -121,3 +125,34 @@ def test_readme_shows_what_the_results_say():
     runs = suite.load()
     text = suite.README.read_text()
     assert text == suite.put_table(text, as_markdown(rows(runs), runs)), "run make bench-table"
+
+
+def test_a_suite_that_is_stopped_stops_its_benchmark(tmp_path):
+    """The benchmark has a session of its own, which no signal to the suite reaches by itself."""
+    told = tmp_path / "told"
+    script = (
+        "from bench.suite import __main__ as s; from pathlib import Path; "
+        f"s.TARGETS = {{n: {str(told)!r} for n in s.TARGETS}}; s.RESULTS = Path({str(tmp_path / 'results')!r}); "
+        "real = s.bench; "
+        "s.bench = lambda name, command: real(name, ['sh', '-c', 'echo $$ >' + command[1] + '; exec sleep 60']); "
+        "s.main(['--only', 'luci'])"
+    )
+    suite_ = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 20
+    while not (told.exists() and told.read_text().strip()) and time.monotonic() < until:
+        time.sleep(0.05)
+    child = int(told.read_text())
+    suite_.send_signal(signal.SIGTERM)
+    assert suite_.wait(20) == 128 + signal.SIGTERM
+    until = time.monotonic() + 5
+    while alive(child) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not alive(child)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
