@@ -6,7 +6,7 @@ taken off already. When the agent falls silent the floor holds.
 """
 
 from ..platform import clock, frames
-from .reflex import LOOK_US
+from .reflex import BEHIND
 
 STALE_MS = 2000  # without an update for so long the relay falls to its floor
 DEPTH_MS = 4  # what an idle bucket saves up: a burst of so long into the modem's queue
@@ -101,7 +101,7 @@ class Pacer:
     def _line(self, now):
         """The line's bucket: all that the line has carried since the last look is paid from it."""
         dt = clock.diff(now, self._looked)
-        if dt >= LOOK_US:
+        if dt >= self.reflex.every:
             self._look()
         elif self.line:
             left = self._room + earned(self.line, dt) - (self._new_bytes + self._new_exit) * 100 // self.share
@@ -135,8 +135,9 @@ class Pacer:
                 room = debt
             if room < 0:
                 self.debt_ms = max(self.debt_ms, -room * 8 // line)
-            # A queue of this machine itself (a modem that is built in): ours wait there, so the line is full.
-            if self.reflex.waits > 2 * deep + 4096:
+            # A queue of this machine itself (a modem that is built in): ours are behind the household's, or it is long.
+            waits = self.reflex.waits
+            if waits > 2 * deep + 4096 or (waits > BEHIND and household > DEPTH_LEAST):
                 room = min(room, 0)
             if room > 0:
                 self._free = now

@@ -11,6 +11,8 @@ Nothing is allocated in `look`. Only the last nine digits of the counter are rea
 from ..platform import arena, clock, consts, ffi, net
 
 LOOK_US = 4000  # between two looks: what the household may have to wait for us
+LOOK_BEHIND_US = 2000  # ... while ours wait in this machine's own queue, where the household's bytes show late
+BEHIND = 2048  # bytes that wait: more than what a driver's ring holds for a moment
 STILL_BYTES = 65536  # we sent so much and the counter stood still: it does not count us (offloading, wrong interface)
 STILL_US = 1500000  # ... for so long: some drivers fetch their counters once a second
 _MOD = 1000000000
@@ -29,6 +31,7 @@ class Reflex:
         self._int = ffi.u32(self._text + 32, 1)
         self._last = 0
         self._carry = 0  # own bytes that the counter has not shown yet (negative), at most what waits in the kernel
+        self.every = LOOK_US  # until the next look
         self.waits = 0  # what lay in this machine's own queue at the last look, as `pending` has it
         self._still = 0
         self._moved = 0
@@ -92,6 +95,7 @@ class Reflex:
         waits = self.pending()
         household = moved - own + (waits - self.waits) * 5 // 8 + self._carry
         self.waits = waits
+        self.every = LOOK_BEHIND_US if waits > BEHIND else LOOK_US
         if household >= 0:
             self._carry = 0
             return household
