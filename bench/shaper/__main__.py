@@ -25,19 +25,16 @@ from bench.goals import limits
 from bench.relay.machine import ROOT, TRAFFIC_CPUS, private_run, wait_for
 from qemu.guest import GuestError
 
-from .buyer import MORE, Buyer
+from .buyer import Buyer
 from .household import LEAD, STEP_OFF, STEP_ON, STEP_SHARE
 from .line import Scene, buffer_bytes
+from .plan import KINDS, SETTLE, UPLINKS, parts
 
-UPLINKS = (2, 10, 40, 300)
 MODES = ("none", "unshaped", "ours", "ours-htb", "ours-wan", "cake")
 OURS = ("ours", "ours-htb", "ours-wan")
 QUEUE = {"cake": "cake", "none-cake": "cake", "ours-wan": "wan"}
 ALONE = ("none", "none-cake")
-KINDS = {"voip": 6.0, "web": 10.0, "steps": 12.0, "bulk": 10.0}
 GOALS = limits("shaper")
-SETTLE = 2.0  # the relay alone, before the household's first packet
-PER_CIRCUIT = 1.2e9  # bytes: half of what the tickets of a circuit pay for
 REPEATS = int(os.environ.get("REPEATS") or 1)
 
 
@@ -161,13 +158,6 @@ def with_their_baselines(modes: list[str]) -> list[str]:
     for mode in modes:
         out += [m for m in (baseline(mode), mode) if m not in out]
     return out
-
-
-def parts(mbps: int, kinds: list[str]) -> list[list[str]]:
-    """The households that one circuit serves: it carries 2 GiB, 32 tickets, and the buyer sends more than the line."""
-    if sum(KINDS[k] for k in kinds) * mbps * MORE * 1e6 / 8 < PER_CIRCUIT:
-        return [kinds]
-    return [[k] for k in kinds]
 
 
 class Measured:

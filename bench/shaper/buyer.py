@@ -15,14 +15,15 @@ from bench.relay.machine import wait_for
 from bwrouter.platform import net
 
 from .line import Scene
+from .plan import MORE, UNITS
 
 ROOT = Path(__file__).parents[2]
 CHUNK = 512  # cells made at a time
-MORE = 1.2  # of the uplink
 TICK = 0.002
 BIN = 0.01
 RELAY_WIRE = LESS + 42
 TICKETS_AHEAD = 3
+assert UNITS == hops.UNITS
 
 
 class Proxy(hops.Agent):

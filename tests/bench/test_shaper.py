@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.relay.hops import UNITS
-from bench.shaper import __main__ as shaper
-from bench.shaper import line
-from bench.shaper.buyer import MORE
-from bwrouter.wire import sizes as S
+from bench.shaper import line, plan
 from qemu.guest import GuestError
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
@@ -39,12 +35,12 @@ def test_a_guest_that_fails_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert seen == ["started", "stopped"]
 
 
-@pytest.mark.parametrize("mbps", shaper.UPLINKS)
+@pytest.mark.parametrize("mbps", plan.UPLINKS)
 def test_a_circuit_has_tickets_for_all_that_its_buyer_sends(mbps: int) -> None:
     """At 300 Mbit/s the last household met a circuit whose 32 tickets were used up."""
-    kinds = list(shaper.KINDS)
-    found = shaper.parts(mbps, kinds)
+    kinds = list(plan.KINDS)
+    found = plan.parts(mbps, kinds)
     assert [k for part in found for k in part] == kinds
     for part in found:
-        seconds = shaper.SETTLE + sum(shaper.KINDS[k] + 5 for k in part)
-        assert seconds * mbps * MORE * 1e6 / 8 < S.SERIALS_MAX * UNITS * S.UNIT
+        seconds = plan.SETTLE + sum(plan.KINDS[k] + 5 for k in part)
+        assert seconds * mbps * plan.MORE * 1e6 / 8 < plan.PAID_FOR
