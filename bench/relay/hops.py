@@ -24,7 +24,7 @@ from . import pump
 from .circuit import CHUNK, FULL, INNER, Keys, Traffic, sockaddr, udp
 from .machine import ROOT, Machine, Process, wait_for
 
-UNITS = 1024  # of a ticket
+UNITS = S.TICKET_UNITS[0]  # of a ticket
 
 
 class Agent(threading.Thread):

@@ -15,7 +15,7 @@ from bench.relay.machine import wait_for
 from bwrouter.platform import net
 
 from .line import Scene
-from .plan import MORE, UNITS
+from .plan import MORE
 
 ROOT = Path(__file__).parents[2]
 CHUNK = 512  # cells made at a time
@@ -23,7 +23,6 @@ TICK = 0.002
 BIN = 0.01
 RELAY_WIRE = LESS + 42
 TICKETS_AHEAD = 3
-assert UNITS == hops.UNITS
 
 
 class Proxy(hops.Agent):

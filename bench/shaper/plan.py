@@ -6,8 +6,7 @@ UPLINKS = (2, 10, 40, 300)  # Mbit/s
 KINDS = {"voip": 6.0, "web": 10.0, "steps": 12.0, "bulk": 10.0}  # households, and for how many seconds
 SETTLE = 2.0  # the relay alone, before the household's first packet
 MORE = 1.2  # of the uplink: what the buyer sends
-UNITS = 1024  # of a ticket
-PAID_FOR = S.SERIALS_MAX * UNITS * S.UNIT  # bytes: all tickets of a circuit
+PAID_FOR = S.SERIALS_MAX * S.TICKET_UNITS[0] * S.UNIT  # bytes: all tickets of a circuit
 SPARE = 0.6  # of that: a run takes a little longer than its household
 
 

@@ -133,6 +133,7 @@ def test_a_suite_that_is_stopped_stops_its_benchmark(tmp_path):
     script = (
         "from bench.suite import __main__ as s; from pathlib import Path; "
         f"s.TARGETS = {{n: {str(told)!r} for n in s.TARGETS}}; s.RESULTS = Path({str(tmp_path / 'results')!r}); "
+        f"s.LOGS = Path({str(tmp_path)!r}); "
         "real = s.bench; "
         "s.bench = lambda name, command: real(name, ['sh', '-c', 'echo $$ >' + command[1] + '; exec sleep 60']); "
         "s.main(['--only', 'luci'])"
