@@ -95,11 +95,14 @@ class Health:
         wait = 1.25 * r.smooth + 2 * r.deviation if r.smooth else PATIENCE_MOST
         return min(self.patience, max(PATIENCE_BESIDE, wait))
 
-    def check(self, now: float, heard: float, data_at: float, idle: float, beside: float = 0.0) -> tuple[bool, bool]:
+    def check(
+        self, now: float, heard: float, data_at: float, idle: float, beside: float = 0.0, slack: float = 1.0
+    ) -> tuple[bool, bool]:
         """(whether to ask all hops now, whether the circuit is dead).
 
         `heard`: when a cell of the exit came last; `data_at`: when an inner packet moved last; `idle`: seconds between
-        questions when none moves; `beside`: when the same exit was last heard over another circuit.
+        questions when none moves; `beside`: when the same exit was last heard over another circuit; `slack`: how many
+        times as patient as round trips suggest.
         """
         if self.asked_since and heard > self.asked_since:
             self.asked_since = 0.0
@@ -108,8 +111,8 @@ class Health:
         if active and data_at > heard - 0.05:
             self._doubt = SILENCE_LEAST
         if self.asked_since:
-            dead = now - self.asked_since > (self.hurry if beside > self.asked_since else self.patience)
-            return not dead and now - self._asked_at > ASK_AGAIN, dead
+            dead = now - self.asked_since > slack * (self.hurry if beside > self.asked_since else self.patience)
+            return not dead and now - self._asked_at > slack * ASK_AGAIN, dead
         doubt = max(self._doubt, 1.5 * self.whole.smooth) if active else idle
         suspect = now - heard > doubt
         if suspect:

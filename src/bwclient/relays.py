@@ -142,6 +142,13 @@ class Relays:
         own["failures"], own["failed_at"] = own.get("failures", 0.0) * fade + 1, now
         self._shun(relay, AVOID_SECONDS)
 
+    def absolve(self, relay: bytes) -> None:
+        """A relay that was blamed speaks after all: its last failure was none."""
+        own = self.measured.get(relay.hex(), {})
+        if own.get("failures"):
+            own["failures"] = max(0.0, own["failures"] - 1)
+        self._avoid.pop(relay, None)
+
     def suspect(self, relay: bytes) -> None:
         """A relay stood behind one that fell silent, so that nobody knows how it is: left out for a short while."""
         self._shun(relay, RECENT_SECONDS)

@@ -29,6 +29,13 @@ IMPROVE_SECONDS = 5.0  # between looks for a better spare, while the one at hand
 STARVE_SECONDS = 10.0  # how long there may be no ticket to be had when none can be bought any more
 RESUME_LEAST = 0.1  # seconds of the first try of RESUME, or 2.5 round trips of the spare path
 HURRY_LEAST = 0.25  # seconds for one hop's handshake before it is tried again, while packets wait
+# A hop that was given up for its silence and speaks after all was slow, not dead: lines that stutter and machines that are
+# full would have every path given up in turn, each for money. So from then on this one waits longer, for a while.
+REVIEW_SECONDS = 3.0  # after which a hop that was given up is dead
+REVIEW_ASKS = 0.15  # seconds after it was given up that it is asked once more
+SLACK_MOST = 8.0
+SLACK_SECONDS = 20.0  # without such a mistake, until patience is halved again
+SPARE_SLACK = 4.0  # at least: nothing waits for a spare
 
 Job = Generator[None, None, None]
 
@@ -39,6 +46,7 @@ class Chooser(Protocol):
     def choose(self, last: bytes | None = None, apart: frozenset[bytes] = frozenset()) -> list[Descriptor]: ...
     def blame(self, relay: bytes) -> None: ...
     def suspect(self, relay: bytes) -> None: ...
+    def absolve(self, relay: bytes) -> None: ...
     def learn(self, c: Circuit) -> None: ...
     def hurry(self) -> None: ...
 
@@ -73,6 +81,11 @@ class Steering:
         self._silent: list[bytes] = []  # inner hops of it that may be dead
         self._lost_at = 0.0
         self._begun = False
+        self.slack = 1.0
+        self.mistakes = 0
+        self._slack_at = 0.0
+        self._given_up: list[tuple[Circuit, int, float]] = []  # for the silence of that hop, and when
+        self._asked_again = 0.0
 
     # -- the first path ----------------------------------------------------------------
 
@@ -92,6 +105,7 @@ class Steering:
         now = time.monotonic()
         if self._job is not None:
             self._advance(now)
+        self._review(now)
         c = self.tunnel.circuit
         if c is None or self._job_is == "path":
             return
@@ -122,7 +136,8 @@ class Steering:
         if c.error is not None:
             return self._dead(c, str(c.error), c.error.hop, now)
         s = self.spare
-        ask, dead = c.health.check(now, c.exit_heard, c.data_at, IDLE_SECONDS, s.exit_heard if s is not None else 0.0)
+        beside = s.exit_heard if s is not None else 0.0
+        ask, dead = c.health.check(now, c.exit_heard, c.data_at, IDLE_SECONDS, beside, self.slack)
         if ask:
             for i in range(len(c.hops)):
                 self.tunnel.ping(c, i)
@@ -131,10 +146,28 @@ class Steering:
                 self.tunnel.ping(s, len(s.hops) - 1)
         if dead:
             hop = c.health.blame(now)
+            self._given_up.append((c, hop, now))
             self._dead(c, f"hop {hop + 1} is silent", hop, now)
         elif c.stale:
             self._move(c, "keys are renewed", now)
         return None
+
+    def _review(self, now: float) -> None:
+        """See whether a hop that was given up speaks after all; circuits stay for some seconds after they were left."""
+        left = []
+        for c, hop, at in self._given_up:
+            if c.health.answered[hop] > at:
+                self.mistakes += 1
+                self.slack, self._slack_at = min(SLACK_MOST, 2 * self.slack), now
+                self.relays.absolve(c.hops[hop].descriptor.relay)
+            elif c.block and now - at < REVIEW_SECONDS:
+                left.append((c, hop, at))
+                if now - at > REVIEW_ASKS > self._asked_again - at:
+                    self._asked_again = now
+                    self.tunnel.ping(c, hop)
+        self._given_up = left
+        if self.slack > 1 and now - self._slack_at > SLACK_SECONDS:
+            self.slack, self._slack_at = self.slack / 2, now
 
     def _dead(self, c: Circuit, reason: str, hop: int, now: float) -> None:
         self.say("rerouting", reason)
@@ -268,7 +301,7 @@ class Steering:
         for i in range(len(c.hops)):
             self.tunnel.ping(c, i)
         try:
-            least = max(RESUME_LEAST, 2.5 * c.health.whole.smooth)
+            least = self.slack * max(RESUME_LEAST, 2.5 * c.health.whole.smooth)
             yield from self.tunnel.resuming(c, (least, least, 1.5 * least))
         except CircuitError as e:
             silent = [i for i, at in enumerate(c.health.answered) if at < began]
@@ -281,7 +314,7 @@ class Steering:
         before, old = (self.tunnel.inner_v4, self.tunnel.inner_v6), self.tunnel.circuit
         dead = self._mourned
         path = self._path(exit, _inner(dead) if dead is not None else frozenset())
-        yield from self.tunnel.building(path, _hurry(dead) if dead is not None else STEP_TRIES)
+        yield from self.tunnel.building(path, _hurry(dead, self.slack) if dead is not None else STEP_TRIES)
         # Two exits may well give the same inner addresses.
         other = old is not None and old.hops[-1].descriptor.relay != path[-1].relay
         if before[0] and (other or before != (self.tunnel.inner_v4, self.tunnel.inner_v6)):
@@ -295,7 +328,7 @@ class Steering:
         s = self.spare
         if s is None:
             return
-        ask, dead = s.health.check(now, s.exit_heard, 0.0, SPARE_SECONDS)
+        ask, dead = s.health.check(now, s.exit_heard, 0.0, SPARE_SECONDS, slack=max(SPARE_SLACK, self.slack))
         if ask:
             for i in range(len(s.hops)):
                 self.tunnel.ping(s, i)
@@ -356,15 +389,17 @@ class Steering:
             "steps_ms": [round(x, 1) for x in c.steps_ms] if c is not None else [],
             "loss_pct": round(c.health.loss * 100, 2) if c is not None else 0.0,
             "gaps_ms": [round(x) for x in self.gaps_ms[-100:]], "moves": self.moves, "new_exits": self.new_exits,
+            "mistakes": self.mistakes, "slack": self.slack,
         }  # fmt: skip
 
     def _tell_endpoints(self) -> None:
         self.endpoints(self.tunnel.endpoints())
 
 
-def _hurry(dead: Circuit) -> tuple[float, ...]:
+def _hurry(dead: Circuit, slack: float) -> tuple[float, ...]:
     """Seconds for one hop's handshake, while packets wait: by the round trip of the path that died."""
-    least = max(HURRY_LEAST, 2 * dead.health.whole.smooth)
+    least = min(STEP_TRIES[0], slack * HURRY_LEAST)
+    least = max(least, 2 * dead.health.whole.smooth)
     return (least, 1.5 * least, 2 * least)
 
 

@@ -71,18 +71,26 @@ class Watch:
         if self._prober is not None:
             answered = await self._prober.round([bytes(row.body) for row in due[:AT_A_TIME]])
             await directory.seen(self._db, answered)
-        for row in due[:AT_A_TIME]:
-            await self._check(bytes(row.relay), bytes(row.body))
-            self._checked[bytes(row.relay)] = now
+        await self._check([(bytes(row.relay), bytes(row.body)) for row in due[:AT_A_TIME]], now)
         self._checked = {relay: at for relay, at in self._checked.items() if now - at < 86_400}
 
-    async def _check(self, relay: bytes, body: bytes) -> None:
-        alive = self._prober is None or self._prober.alive(relay)
-        facts, reason = await read_facts(self._db, self._chain, relay, body)
-        if not alive:
-            reason = reason or "silent"
-        if await directory.note(self._db, relay, not reason, facts):
-            log.info("directory.changed", relay=relay.hex(), listed=not reason, reason=reason)
+    async def _check(self, due: list[tuple[bytes, bytes]], now: float) -> None:
+        """Look at relays (id, descriptor): all are asked of the chain together. Raises what kept one from being read,
+        when the others are noted."""
+        asked = (read_facts(self._db, self._chain, relay, body) for relay, body in due)
+        failed: BaseException | None = None
+        for (relay, _), found in zip(due, await asyncio.gather(*asked, return_exceptions=True), strict=True):
+            if isinstance(found, BaseException):
+                failed = found
+                continue
+            facts, reason = found
+            if self._prober is not None and not self._prober.alive(relay):
+                reason = reason or "silent"
+            if await directory.note(self._db, relay, not reason, facts):
+                log.info("directory.changed", relay=relay.hex(), listed=not reason, reason=reason)
+            self._checked[relay] = now
+        if failed is not None:
+            raise failed
 
     async def read_verdicts(self) -> None:
         """Bring the ledger's audits up to the head."""

@@ -404,6 +404,24 @@ def test_death_is_seen_sooner_while_the_exit_answers_over_another_circuit():
     assert PATIENCE_BESIDE <= dead_after(10.12) < PATIENCE_BESIDE + 0.01
 
 
+def test_slack_makes_it_as_many_times_as_patient():
+    h = Health(3, 0.0)
+    for _ in range(8):
+        h.pong(2, h.ping(2, 1.0), 1.02)
+    assert h.check(10.1, 10.0, 10.0, 5.0, slack=4) == (True, False)
+    now, asked = 10.1, 0
+    while True:
+        ask, dead = h.check(now, 10.0, 10.0, 5.0, slack=4)
+        if dead:
+            break
+        if ask:
+            h.ping(2, now)
+            asked += 1
+        now += 0.005
+    assert 4 * PATIENCE_LEAST <= now - 10.1 < 4 * PATIENCE_LEAST + 0.01
+    assert asked <= 4, "questions are fewer, too"
+
+
 def test_the_first_silent_hop_is_blamed_and_an_answer_ends_the_doubt():
     h = Health(3, 0.0)
     assert h.check(10.1, 10.0, 10.0, 5.0) == (True, False)

@@ -25,6 +25,7 @@ class Book:
         self.all = scene.path()[:inner] + scene.path()[-exits:]
         self.exits = {d.relay for d in self.all[-exits:]}
         self.blamed: list[bytes] = []
+        self.absolved: list[bytes] = []
 
     def choose(self, last: bytes | None = None, apart: frozenset[bytes] = frozenset()):
         gone = self.blamed[-2:]
@@ -35,6 +36,9 @@ class Book:
 
     def blame(self, relay: bytes) -> None:
         self.blamed.append(relay)
+
+    def absolve(self, relay: bytes) -> None:
+        self.absolved.append(relay)
 
     def learn(self, c: Circuit) -> None:
         pass
@@ -169,6 +173,39 @@ def test_nothing_moves_while_all_is_well(scene):
     assert rig.tunnel.reroutes == 0 and rig.steering.moves == 0, rig.said
     loss = rig.tunnel.circuit.health.loss
     assert loss == 0.0 and rig.tunnel.circuit.health.whole.smooth > 0
+    rig.tunnel.close(patience=0.3)
+
+
+def test_a_line_that_stutters_is_waited_for(scene):
+    """Hops that are silent for 0.2 s again and again are slow, not dead: few paths are given up before that is learnt."""
+    rig = Rig(scene)
+    rig.until_spare()
+    rig.move(0.5)
+    stutters = 12
+    for _ in range(stutters):
+        rig.until_spare()
+        stopped = rig.process(1).process
+        os.kill(stopped.pid, signal.SIGSTOP)
+        try:
+            rig.move(0.2)
+        finally:
+            os.kill(stopped.pid, signal.SIGCONT)
+        rig.move(0.4)
+    assert 1 <= rig.tunnel.reroutes <= 5, rig.said
+    status = rig.steering.status()
+    assert 1 <= status["mistakes"] <= 4 and status["slack"] > 1 and rig.book.absolved
+    assert set(rig.book.absolved) <= set(rig.book.blamed)
+    rig.until_spare()
+    rig.tunnel.close(patience=0.3)
+
+
+def test_patience_that_was_learnt_is_forgotten_again(scene, monkeypatch):
+    monkeypatch.setattr("bwclient.steer.SLACK_SECONDS", 0.5)
+    rig = Rig(scene)
+    rig.steering.slack = 8.0
+    rig.until_spare()
+    rig.move(2.5)
+    assert rig.steering.slack == 1.0
     rig.tunnel.close(patience=0.3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
 from collections.abc import Iterator
@@ -146,6 +147,50 @@ async def test_a_slow_or_dead_endpoint_is_left_out(chain: tuple[str, str]) -> No
         assert faults(slow, "silent") >= before + 2
 
 
+async def test_reads_that_come_together_share_head_and_proof(chain: tuple[str, str]) -> None:
+    """Twenty questions at once cost as many requests as one; one of them that can't be answered fails alone."""
+    url, address = chain
+    asked: list[str] = []
+
+    def note(method: str, _: list[Any], result: Any) -> Any:
+        asked.append(method)
+        return result
+
+    with liar(url) as proxy:
+        proxy.lie = note
+        client = LightClient([proxy.url], 1, timeout=2.0)
+        numbers = [7, *range(100, 119)]
+        answers = await asyncio.gather(*(client.read(address, [n.to_bytes(32, "big"), SLOT]) for n in numbers))
+        assert [values for _, values in answers] == [[1000, 1000], *[[0, 1000]] * 19]
+        assert asked == ["eth_blockNumber", "eth_getBlockByNumber", "eth_getProof"]
+        nothing = client.read("0x" + "c1" * 20, [SLOT])
+        good, bad, same = await asyncio.gather(
+            client.read(address, [SLOT]), nothing, client.read(address, [SLOT]), return_exceptions=True
+        )
+        assert not isinstance(good, BaseException) and good[1] == [1000] and not isinstance(same, BaseException)
+        assert isinstance(bad, ChainError) and "no endpoint proves" in str(bad)
+        await client.close()
+
+
+async def test_a_head_is_newer_than_the_question(chain: tuple[str, str]) -> None:
+    """What is asked while a read is under way is not answered from that one's block."""
+    url, address = chain
+    with liar(url) as proxy:
+        client = LightClient([proxy.url], 1, timeout=3.0)
+        proxy.delay = 0.3
+        first = asyncio.ensure_future(client.read(address, [SLOT]))
+        await asyncio.sleep(0.5)  # it has its height
+        rpc(url, "anvil_setStorageAt", address, "0x7", "0x" + encode(["uint256"], [2000]).hex())
+        rpc(url, "evm_mine")
+        try:
+            assert (await client.read(address, [SLOT]))[1] == [2000]
+            await first
+        finally:
+            rpc(url, "anvil_setStorageAt", address, "0x7", "0x" + encode(["uint256"], [1000]).hex())
+            rpc(url, "evm_mine")
+            await client.close()
+
+
 async def test_an_old_head_is_named_and_never_taken_back_to(chain: tuple[str, str]) -> None:
     url, address = chain
     for _ in range(6):
@@ -191,6 +236,36 @@ async def test_slots_are_where_the_contracts_keep_them(tmp_path: Path) -> None:
         assert (entry["rate_kbps"], entry["region"], entry["stake"]) == (40_000, 1, str(100 * 10**18))
     finally:
         rig.stop()
+
+
+def test_stakes_that_age_are_read_together(tmp_path: Path) -> None:
+    """Relays that redeem all the time cost one proof each time that their stakes are too old, not one each."""
+    with node(tmp_path / "chain") as url, liar(url) as proxy:
+        rig = Rig(tmp_path / "gateway", chain={"rpc": proxy.url, "stake_cache_seconds": 2}, directory={"probe": False})
+        rig.rpc = url
+        deploy(rig, url)
+        rig.start()
+        try:
+            relays = [Relay(rig).register() for _ in range(4)]
+            registry, proofs = rig.get("/v1/info")["contracts"]["registry"].lower(), []
+
+            def note(method: str, given: list[Any], result: Any) -> Any:
+                if method == "eth_getProof" and given[0].lower() == registry:
+                    proofs.append(len(given[1]) // 2)
+                return result
+
+            def ask() -> None:
+                for relay in relays:
+                    assert rig.get(f"/v1/earnings/{relay.id.hex()}")["region"] == 1
+
+            ask()
+            proxy.lie = note
+            until = time.monotonic() + 8
+            while time.monotonic() < until:
+                ask()
+            assert 3 <= len(proofs) <= 8 and max(proofs) >= 3, proofs  # 12 and more, each of one, if each went alone
+        finally:
+            rig.stop()
 
 
 def test_a_deposit_that_a_reorganisation_takes_back_buys_nothing(tmp_path: Path) -> None:

@@ -47,3 +47,19 @@ def test_a_secret_in_a_log_is_found_in_every_shape(tmp_path: Path) -> None:
     good = tmp_path / "good.log"
     good.write_text("cd" * 32)
     assert secrets.told(found, [good]) == []
+
+
+def test_a_secret_is_found_wherever_it_stands(tmp_path: Path) -> None:
+    """In the middle of other hex, of Base64, of bytes; many secrets and sizes at once."""
+    found = {os.urandom(size).hex(): f"{size}-{i}" for size in (16, 32, 33, 64) for i in range(500)}
+    log = tmp_path / "all.log"
+    for secret, source in list(found.items())[::97]:
+        plain = bytes.fromhex(secret)
+        coded = base64.b64encode(plain).rstrip(b"=")
+        for shape in (secret.encode(), coded, coded.replace(b"+", b"-").replace(b"/", b"_"), plain):
+            around = ((b"id=", b"&"), (b"0f" * 40, b"a7" * 3), (b"AZ" * 20, b"=="), (b"", b""), (os.urandom(50), os.urandom(9)))
+            for before, after in around:
+                log.write_bytes(b"no " + before + shape + after + b" no")
+                assert secrets.told(found, [log]) == [f"all.log tells a secret of {source}"], (shape, before)
+    log.write_bytes(b"\n".join(os.urandom(32).hex().encode() for _ in range(1000)) + os.urandom(4000))
+    assert secrets.told(found, [log]) == []

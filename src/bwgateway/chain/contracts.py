@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from dataclasses import asdict
+from itertools import islice
 from statistics import median
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from bwrouter.agent.proofs import BALANCES_SLOT
 from bwrouter.ledger.mpt import mapping_slot
 
 T = TypeVar("T")
+COMPANY = 15  # stakes that one which is read takes along
 
 
 def connect(url: str) -> AsyncWeb3[Any]:
@@ -56,7 +58,8 @@ class Contracts:
         self._settings = settings
         self._artifacts = artifacts
         self._node = node
-        self._stakes: dict[bytes, tuple[float, Stake | None]] = {}
+        self._stakes: dict[bytes, tuple[float, Stake | None]] = {}  # when it was read, the oldest first
+        self._asked: set[bytes] = set()  # since then
         self._token = self._at("BandwidthToken", addresses.token)
         self._registry = self._at("StakeRegistry", addresses.registry)
         self._settlement = self._at("Settlement", addresses.settlement)
@@ -96,16 +99,37 @@ class Contracts:
         return {"account": self.operator.address, "chain_id": self.addresses.chain_id, "contracts": contracts}
 
     async def stake(self, relay: bytes, fresh: bool = False) -> Stake | None:
-        """The relay's entry in StakeRegistry, or None."""
+        """The relay's entry in StakeRegistry, or None. One that is read for its age takes along others of near its age."""
         at, known = self._stakes.get(relay, (0.0, None))
         if not fresh and time.monotonic() - at < self._settings.stake_cache_seconds:
+            self._asked.add(relay)
             return known
-        slots = layout.relay(relay)
+        group = [relay] if fresh else [relay, *(r for r in self._ageing() if r != relay)]
+        each = [layout.relay(r) for r in group]
+        slots = [slot for one in each for slot in one]
         _, values = await self.ask(self._light.read(self.addresses.registry, slots))
-        found = layout.stake(relay, values)
         if len(self._stakes) > 100_000:
             self._stakes.clear()
-        self._stakes[relay] = (time.monotonic(), found)
+            self._asked.clear()
+        left, now = iter(values), time.monotonic()
+        for r, one in zip(group, each, strict=True):
+            self._stakes.pop(r, None)  # so that the oldest stay first
+            self._stakes[r] = (now, layout.stake(r, list(islice(left, len(one)))))
+        return self._stakes[relay][1]
+
+    def _ageing(self) -> list[bytes]:
+        """Relays whose stakes were asked for since they were read, and that is half of the time ago that they are
+        believed; of the oldest. One proof for many costs no more requests than for one."""
+        believed, now = self._settings.stake_cache_seconds, time.monotonic()
+        found: list[bytes] = []
+        for relay, (at, _) in list(islice(self._stakes.items(), 4 * COMPANY)):
+            if now - at < believed / 2 or len(found) == COMPANY:
+                break
+            if relay in self._asked:
+                self._asked.discard(relay)  # another read does not take it along, too
+                found.append(relay)
+            elif now - at >= believed:
+                del self._stakes[relay]
         return found
 
     async def deposit(self, account: str, region: int) -> Deposit:

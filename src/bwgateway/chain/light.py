@@ -22,6 +22,7 @@ import structlog
 from eth_utils.crypto import keccak
 
 from bwgateway import metrics
+from bwgateway.batches import Batches
 from bwgateway.beacon.client import BeaconClient, NoHead
 from bwgateway.chain.answers import ChainError
 from bwgateway.chain.proofs import FIELDS
@@ -32,6 +33,9 @@ T = TypeVar("T")
 QUANTITIES = frozenset(
     ("difficulty", "number", "gasLimit", "gasUsed", "timestamp", "baseFeePerGas", "blobGasUsed", "excessBlobGas")
 )
+MOST = 32  # reads that go together: a node refuses a proof of very many slots
+Slots = tuple[str, Sequence[bytes]]
+Values = tuple["Head", list[int]]
 KINDS = ("silent", "stale", "header", "fork", "proof", "beacon")
 
 
@@ -106,11 +110,11 @@ class Endpoint:
         got = await self.call("eth_getProof", address, ["0x" + s.hex() for s in slots], hex(head.number))
         try:
             nodes = [bytes.fromhex(node[2:]) for node in got["accountProof"]]
-            account = mpt.account(head.state_root, bytes.fromhex(address[2:]), nodes)
+            account = mpt.account(head.state_root, bytes.fromhex(address[2:]), nodes, keccak)
             if account is None:
                 raise Fault("proof", f"{address} is no contract in block {head.number}")
             entries = [[bytes.fromhex(node[2:]) for node in entry["proof"]] for entry in got["storageProof"]]
-            return [mpt.storage(account[2], slot, proof) for slot, proof in zip(slots, entries, strict=True)]
+            return [mpt.storage(account[2], slot, proof, keccak) for slot, proof in zip(slots, entries, strict=True)]
         except (mpt.ProofError, KeyError, TypeError, ValueError, AttributeError) as e:
             raise Fault("proof", f"block {head.number}: {e}") from e
 
@@ -136,6 +140,7 @@ class LightClient:
         self._quorum, self._confirmations = quorum, confirmations
         self._reorg, self._stale = reorg, stale
         self._seen: dict[int, bytes] = {}
+        self._reads: Batches[Slots, Values] = Batches(self._read_all, MOST)
         self._beacon = beacon(report) if beacon is not None else None
 
     async def close(self) -> None:
@@ -212,15 +217,48 @@ class LightClient:
         self._seen = kept | {head.number: head.hash}
 
     async def read(self, address: str, slots: Sequence[bytes]) -> tuple[Head, list[int]]:
-        """A contract's storage slots under the newest head, proved. Raises ChainError."""
+        """A contract's storage slots under the newest head, proved. What is asked while a read is under way goes
+        together in the next one, under a head that is newer than all of its questions. Raises ChainError."""
+        return await self._reads.submit((address, slots))
+
+    async def _read_all(self, jobs: Sequence[Slots]) -> list[Values | Exception]:
+        wanted: dict[str, list[bytes]] = {}
+        for address, slots in jobs:
+            wanted.setdefault(address, []).extend(slots)
+        found: dict[str, tuple[Head, dict[bytes, int]]] = {}
+        why = ""
         for attempt in range(3):  # a node may be in the middle of a block, or have dropped an older one's state
             await asyncio.sleep(0.6 * attempt)
-            head, behind = await self.head()
-            for endpoint in behind:
-                values = await self._ask(endpoint, endpoint.prove(head, address, slots))
-                if values is not None:
-                    return head, values
-        raise ChainError(f"no endpoint proves the storage of {address} in block {head.number}")
+            try:
+                head, behind = await self.head()
+            except ChainError as e:
+                why = str(e)
+                break
+            left = [address for address in wanted if address not in found]
+            proved = await asyncio.gather(*(self._prove(head, behind, a, wanted[a]) for a in left))
+            found |= {a: (head, got) for a, got in zip(left, proved, strict=True) if got is not None}
+            if len(found) == len(wanted):
+                break
+            why = f"no endpoint proves it in block {head.number}"
+        results: list[Values | Exception] = []
+        for address, slots in jobs:
+            if address in found:
+                head, values = found[address]
+                results.append((head, [values[slot] for slot in slots]))
+            else:
+                results.append(ChainError(f"storage of {address}: {why}"))
+        return results
+
+    async def _prove(
+        self, head: Head, behind: Sequence[Endpoint], address: str, slots: Sequence[bytes]
+    ) -> dict[bytes, int] | None:
+        """Values by slot from the first endpoint that proves them."""
+        once = list(dict.fromkeys(slots))
+        for endpoint in behind:
+            values = await self._ask(endpoint, endpoint.prove(head, address, once))
+            if values is not None:
+                return dict(zip(once, values, strict=True))
+        return None
 
 
 def _field(name: str, text: str) -> bytes:
