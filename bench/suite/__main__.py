@@ -47,10 +47,14 @@ def machine() -> dict[str, Any]:
             "load": round(os.getloadavg()[0], 1)}  # fmt: skip
 
 
-def commit() -> str:
-    """The commit that is measured, with + when files differ from it."""
-    said = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=ROOT, capture_output=True, text=True)
-    return said.stdout.strip() or "unknown"
+def commit(root: Path = ROOT) -> str:
+    """The commit that is measured, with + when files differ from it; the results of those before it are not among them."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results.json")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "") or "unknown"
 
 
 def last_object(text: str) -> dict[str, Any]:

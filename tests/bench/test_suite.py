@@ -157,3 +157,21 @@ def alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+def test_results_of_earlier_benchmarks_are_no_change_of_what_is_measured(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    (tmp_path / "bench").mkdir()
+    for name in ("bench/results.json", "relay.py"):
+        (tmp_path / name).write_text("[]\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "all")
+    assert (clean := suite.commit(tmp_path)) not in ("", "unknown") and not clean.endswith("+")
+    (tmp_path / "bench" / "results.json").write_text("[1]\n")
+    assert suite.commit(tmp_path) == clean
+    (tmp_path / "relay.py").write_text("1\n")
+    assert suite.commit(tmp_path) == clean + "+"

@@ -49,6 +49,7 @@ SMALL_FLASH_KB, SMALL_FLASH = 384, 3  # routers whose flash can be filled
 FILE_SIZES = (20_000, 200_000, 600_000)
 STOCK, UNITS = 3 << 14, 1 << 20  # many tickets: a machine that is full re-routes often, and every path takes some
 CLOCK = BUILD / "soak" / "libclock.so"
+SERVERS, SERVERS_NICE = ("postgres", "gateway", "proxy"), -10
 
 
 def lab_for(plan: Plan) -> Lab:
@@ -95,7 +96,7 @@ class Town(Pool):
     # -- servers -----------------------------------------------------------------------------------------------
 
     def keep(self, name: str, kind: str, start: Callable[[str], Process], flat: bool = True) -> Process:
-        self.keepers[name] = Keeper(name, kind, start, flat)
+        self.keepers[name] = Keeper(name, kind, partial(first, start) if kind in SERVERS else start, flat)
         return self.keepers[name].up()
 
     def start_servers(self) -> None:
@@ -111,7 +112,8 @@ class Town(Pool):
         self.keep("postgres", "postgres", self.database.start, flat=False)
         self.wait("PostgreSQL", self.database.answers, 30)
         argv = [str(find_binary("")), "--host", "0.0.0.0", "--port", str(RPC), "--block-time", "1", "--accounts", "1"]
-        self.processes.start("anvil", [*argv, "--silent"], self.gateway.ns).last = True
+        anvil = first(lambda name: self.processes.start(name, [*argv, "--silent"], self.gateway.ns), "anvil")
+        anvil.last = True
         self.wait("chain", self.chain_answers, 30)
         self.keep("liar", "proxy", lambda name: self.python(
             name, self.gateway, "tests.soak.liar", "--host", self.gateway.v4, "--port", str(LIAR), "--to",
@@ -379,6 +381,14 @@ class Town(Pool):
             subprocess.run(["umount", "-l", str(router.state_dir)], check=False, capture_output=True)
         if self.database:
             self.database.remove()
+
+
+def first(start: Callable[[str], Process], name: str) -> Process:
+    """A server's process, before all homes' when the processors are full: in life it has a machine of its own."""
+    process = start(name)
+    with suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PGRP, process.pid, SERVERS_NICE)
+    return process
 
 
 def sweep() -> None:
