@@ -48,7 +48,7 @@ def machine() -> dict[str, Any]:
 
 
 def commit(root: Path = ROOT) -> str:
-    """The commit that is measured, with + when files differ from it; the results of those before it are not among them."""
+    """The commit that is measured, with + when files other than the results differ from it."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True).stdout.strip()

@@ -29,8 +29,8 @@ IMPROVE_SECONDS = 5.0  # between looks for a better spare, while the one at hand
 STARVE_SECONDS = 10.0  # how long there may be no ticket to be had when none can be bought any more
 RESUME_LEAST = 0.1  # seconds of the first try of RESUME, or 2.5 round trips of the spare path
 HURRY_LEAST = 0.25  # seconds for one hop's handshake before it is tried again, while packets wait
-# A hop that was given up for its silence and speaks after all was slow, not dead: lines that stutter and machines that are
-# full would have every path given up in turn, each for money. So from then on this one waits longer, for a while.
+# A hop that was given up for its silence and speaks after all was slow, not dead: on lines that stutter and machines
+# that are full every path would be given up in turn, each for money. So from then on we wait longer, for a while.
 REVIEW_SECONDS = 3.0  # after which a hop that was given up is dead
 REVIEW_ASKS = 0.15  # seconds after it was given up that it is asked once more
 SLACK_MOST = 8.0

@@ -107,6 +107,13 @@ class Through(Chooser):
         else:
             self.relays.blame(relay)
 
+    def absolve(self, relay: bytes) -> None:
+        """A hop that let us down speaks after all."""
+        if relay == self.target.relay:
+            self.blamed = max(0, self.blamed - 1)
+        else:
+            self.relays.absolve(relay)
+
     def suspect(self, relay: bytes) -> None:
         """A hop stood behind one that fell silent."""
         if relay != self.target.relay:

@@ -99,7 +99,7 @@ class Contracts:
         return {"account": self.operator.address, "chain_id": self.addresses.chain_id, "contracts": contracts}
 
     async def stake(self, relay: bytes, fresh: bool = False) -> Stake | None:
-        """The relay's entry in StakeRegistry, or None. One that is read for its age takes along others of near its age."""
+        """The relay's entry in StakeRegistry, or None. One that is read for its age takes others along."""
         at, known = self._stakes.get(relay, (0.0, None))
         if not fresh and time.monotonic() - at < self._settings.stake_cache_seconds:
             self._asked.add(relay)
