@@ -41,7 +41,7 @@ def test_memory_and_descriptors_that_grow_are_found():
 
     assert grown(keeper, life(lambda i: 50_000, lambda i: 20)) == [(1.0, "")]
     assert "memory of x" in grown(keeper, life(lambda i: 50_000 + 2000 * i, lambda i: 20))[0][1]
-    assert "descriptors of x" in grown(keeper, life(lambda i: 50_000, lambda i: 20 + i))[0][1]
+    assert "descriptors of x" in grown(keeper, life(lambda i: 50_000, lambda i: 20 + 2 * i))[0][1]
     assert grown(keeper, life(lambda i: 50_000 + 2000 * i, lambda i: 20)[:8]) == []
 
 
@@ -164,7 +164,7 @@ def test_a_process_that_grows_is_a_breach_while_it_runs():
     assert not man.breaches and man.growth()[0] == {"kind": 1.0}
     keeper.samples = [(i * 5.0, 50_000 + 2000 * i, 20) for i in range(60)]
     man.flat()
-    keeper.samples = [(i * 5.0, 50_000 + 2000 * i, 20 + i) for i in range(61)]
+    keeper.samples = [(i * 5.0, 50_000 + 2000 * i, 20 + 2 * i) for i in range(61)]
     man.flat()
     assert [line.split(":")[1] for line in told(man)] == [" memory of x", " descriptors of x"]
 
