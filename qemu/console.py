@@ -68,8 +68,8 @@ def obtain(source: str, sha256: str, folder: Path) -> Path:
     return target
 
 
-# busybox forgets what is typed beyond its editor's line: 1023 characters, on OpenWrt 511. The end mark needs a few.
-LINE = 470
+# busybox forgets what is typed beyond its editor's line: 1023 characters, on OpenWrt 511. The marks need some.
+LINE = 445
 
 
 class Console:
@@ -119,8 +119,8 @@ class Console:
         start = len(self.log)
         if len(command) > LINE:
             raise ImageError(f"{command[:60]}: more characters than a router's shell takes ({LINE})")
-        # Split, so that the echo of what is typed does not hold the mark.
-        self.socket.sendall(f"{command}; echo '{mark[:1]}''{mark[1:]}' $?\n".encode())
+        # Split, so that the echo of what is typed does not hold the marks; of that a late prompt may make two lines.
+        self.socket.sendall(f"echo '@''{mark[1:]}';{command}; echo '@''{mark[1:]}' $?\n".encode())
         end = time.monotonic() + seconds
         done = re.compile(re.escape(mark).encode() + rb" (\d+)\r?\n")
         while not (found := done.search(self.log, start)):
@@ -129,7 +129,7 @@ class Console:
                 raise ImageError(f"{command[:60]}: no end within {seconds:.0f} s:\n{said}")
             self.read(1)
         text = self.log[start : found.start()].decode(errors="replace").replace("\r", "")
-        return int(found[1]), text.partition("\n")[2]
+        return int(found[1]), text.partition(mark + "\n")[2]
 
     def must(self, command: str, seconds: float = 120) -> str:
         status, output = self.run(command, seconds)
@@ -141,7 +141,7 @@ class Console:
         """A file, through the console: base64 where the image has it, else octal escapes of printf."""
         self.must(f": >{path}")
         coded = self.run("which base64")[0] == 0
-        step = 300 if coded else 90
+        step = 282 if coded else 84
         for at in range(0, len(content), step):
             part = content[at : at + step]
             if coded:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,12 +120,23 @@ def test_a_fault_of_the_relay_is_in_the_agents_status(service: Any, tmp_path: Pa
     assert agent.fault() == "" and agent.stop() < 5
 
 
+@pytest.mark.parametrize("form", ["sources", "package"])
 @pytest.mark.parametrize("name", ["agent", "relay"])
-def test_no_libsodium(name: str, service: Any, tmp_path: Path) -> None:
+def test_no_libsodium(name: str, form: str, service: Any, tmp_path: Path) -> None:
+    """In the package sodium.py shares a file with what tells of the fault."""
     lib = tmp_path / "lib"
-    shutil.copytree(ROOT / "src/bwrouter", lib / "bwrouter", ignore=shutil.ignore_patterns("__pycache__"))
-    source = lib / "bwrouter/platform/sodium.py"
-    source.write_text(source.read_text().replace('"libsodium.so.26", "libsodium.so.23"', '"libsodium.so.0",'))
+    if form == "sources":
+        shutil.copytree(ROOT / "src/bwrouter", lib / "bwrouter", ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        command = [sys.executable, str(ROOT / "package/shrink.py"), str(ROOT / "src"), "bwrouter", str(lib)]
+        subprocess.run(command, check=True)
+    changed = 0
+    for source in lib.rglob("*.py"):
+        text = source.read_text()
+        less = re.sub(r"['\"]libsodium.so.26['\"], ['\"]libsodium.so.23['\"]", "'libsodium.so.0',", text)
+        source.write_text(less)
+        changed += less != text
+    assert changed == 1
     one = service(name, {}, lib=lib)
     one.says("no shared library found, tried: libsodium.so.0: install libsodium")
     check = one.cli("check")

@@ -1,7 +1,7 @@
 """`bwrouter agent` and `bwrouter relay`: the two processes, and what happens when one cannot run."""
 
 from ..agent import faults
-from ..platform import config, net, process
+from ..platform import config, net, process, sodium
 from . import most, say, text_of
 
 # procd starts a process that ended anew after 5 s. One that cannot run waits first, so that a router whose
@@ -26,12 +26,14 @@ def run(name, work, words, options):
     most(words, 0)
     path = options["config"]
     if not options["service"]:
+        sodium.ready()
         work(path)
         return 0
     # The settings may be what is wrong; their file lies in run_dir.
     run_dir = path[: path.rfind("/")] or "."
     faults.clear(run_dir, name)
     try:
+        sodium.ready()
         work(path)
         return 0
     except config.ConfigError as error:

@@ -6,10 +6,11 @@ paths.
 
 from . import ffi
 
+# Without it a process must still be able to say so: importing this is no fault yet.
 try:
-    LIB = ffi.load(("libsodium.so.26", "libsodium.so.23"))
+    LIB, _lack = ffi.load(("libsodium.so.26", "libsodium.so.23")), ""
 except OSError as error:
-    raise OSError(str(error) + ": install libsodium")
+    LIB, _lack = None, str(error) + ": install libsodium"
 
 # name: (return, arguments)
 SYMBOLS = {
@@ -30,12 +31,18 @@ SYMBOLS = {
 }
 
 
+def ready(*arguments):
+    """Raises OSError when libsodium is missing. Then it stands for every symbol, too."""
+    if _lack:
+        raise OSError(_lack)
+
+
 def _bind(name):
     ret, args = SYMBOLS[name]
-    return ffi.func(LIB, ret, name, args)
+    return ready if _lack else ffi.func(LIB, ret, name, args)
 
 
-if _bind("sodium_init")() < 0:
+if LIB and _bind("sodium_init")() < 0:
     raise OSError("libsodium could not initialise: no source of randomness")
 
 STREAM_XOR = _bind("crypto_stream_chacha20_ietf_xor")  # out, in, len, nonce12, key32

@@ -26,7 +26,10 @@ HOT = (
 
 def state_words(function):
     """Words of state of a function in bytecode (MicroPython's py/bc.h: MP_BC_PRELUDE_SIG)."""
-    code = ffi.words(id(function), 4)[3]
+    where = id(function)
+    if where < 0:  # MicroPython's id() of an object above 2^30 has lost its highest bit but the sign on 32 bits (py/obj.c)
+        where += 1 << 31
+    code = ffi.words(where, 4)[3]
     b = ffi.u8(code, 8)
     state = b[0] >> 3 & 15
     exceptions = b[0] >> 2 & 1

@@ -31,7 +31,7 @@ def test_first_in_first_out_and_contents():
 
 
 def test_proportion():
-    q = made()
+    q = made(40000)  # not more: three full rings of the fastest line are a third of a small router's memory
     served = [0, 0, 0]
     for _ in range(3000):
         for p in range(3):
