@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 SILENCE_LEAST = 0.08  # seconds without a cell, while packets move, after which the hops are asked
 PATIENCE_LEAST = 0.16  # seconds that an asked circuit may stay silent before it counts as dead
 PATIENCE_MOST = 0.8
+SLOW_MOST = 2.5  # and at most, however patient we have become
 PATIENCE_BESIDE = 0.05  # the same at least, once another circuit to the same exit has answered meanwhile
 ASK_AGAIN = 0.06
 ACTIVE_SECONDS = 1.5  # so long after the last inner packet a circuit counts as in use
@@ -111,7 +112,8 @@ class Health:
         if active and data_at > heard - 0.05:
             self._doubt = SILENCE_LEAST
         if self.asked_since:
-            dead = now - self.asked_since > slack * (self.hurry if beside > self.asked_since else self.patience)
+            patience = min(SLOW_MOST, slack * (self.hurry if beside > self.asked_since else self.patience))
+            dead = now - self.asked_since > patience
             return not dead and now - self._asked_at > slack * ASK_AGAIN, dead
         doubt = max(self._doubt, 1.5 * self.whole.smooth) if active else idle
         suspect = now - heard > doubt

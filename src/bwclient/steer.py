@@ -301,7 +301,7 @@ class Steering:
         for i in range(len(c.hops)):
             self.tunnel.ping(c, i)
         try:
-            least = self.slack * max(RESUME_LEAST, 2.5 * c.health.whole.smooth)
+            least = max(min(STEP_TRIES[0], self.slack * RESUME_LEAST), 2.5 * c.health.whole.smooth)
             yield from self.tunnel.resuming(c, (least, least, 1.5 * least))
         except CircuitError as e:
             silent = [i for i, at in enumerate(c.health.answered) if at < began]

@@ -108,10 +108,8 @@ class Through(Chooser):
             self.relays.blame(relay)
 
     def absolve(self, relay: bytes) -> None:
-        """A hop that let us down speaks after all."""
-        if relay == self.target.relay:
-            self.blamed = max(0, self.blamed - 1)
-        else:
+        """A hop that let us down speaks after all. The target's blame stands: answering late must not end an audit."""
+        if relay != self.target.relay:
             self.relays.absolve(relay)
 
     def suspect(self, relay: bytes) -> None:

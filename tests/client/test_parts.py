@@ -17,7 +17,7 @@ from bwclient import killswitch, settings, vault
 from bwclient.budget import Budget
 from bwclient.directory import DirectoryError, fetch
 from bwclient.guards import Guards
-from bwclient.health import PATIENCE_BESIDE, PATIENCE_LEAST, SILENCE_LEAST, Health
+from bwclient.health import PATIENCE_BESIDE, PATIENCE_LEAST, PATIENCE_MOST, SILENCE_LEAST, SLOW_MOST, Health
 from bwclient.meter import HopMeter, NoTicket
 from bwclient.path import INTERACTIVE, RELAXED, STRICT, Known, PathError, Wish, choose, reachable, weight
 from bwclient.purse import Purse, PurseError, split
@@ -420,6 +420,11 @@ def test_slack_makes_it_as_many_times_as_patient():
         now += 0.005
     assert 4 * PATIENCE_LEAST <= now - 10.1 < 4 * PATIENCE_LEAST + 0.01
     assert asked <= 4, "questions are fewer, too"
+    slow = Health(3, 0.0)
+    slow.pong(2, slow.ping(2, 1.0), 2.0)
+    assert slow.patience == PATIENCE_MOST and slow.check(20.0, 10.0, 20.0, 5.0, slack=8) == (True, False)
+    assert not slow.check(20.0 + SLOW_MOST - 0.01, 10.0, 20.0, 5.0, slack=8)[1]
+    assert slow.check(20.0 + SLOW_MOST + 0.01, 10.0, 20.0, 5.0, slack=8)[1], "8 times 0.8 s would be too long"
 
 
 def test_the_first_silent_hop_is_blamed_and_an_answer_ends_the_doubt():

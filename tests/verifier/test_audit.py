@@ -143,6 +143,9 @@ class Base:
     def blame(self, relay: bytes) -> None:
         self.blamed.append(relay)
 
+    def absolve(self, relay: bytes) -> None:
+        self.blamed.remove(relay)
+
     def learn(self, c: Any) -> None: ...
     def hurry(self) -> None: ...
 
@@ -171,7 +174,10 @@ def test_blame_ends_a_session_only_when_it_is_the_relays():
     assert base.blamed == [OTHERS[0].relay] and not through.stop
     for _ in range(3):
         through.blame(TARGET.relay)
+        through.absolve(TARGET.relay)  # it answers late
     assert through.stop and through.blamed == 3 and base.blamed == [OTHERS[0].relay]
+    through.absolve(OTHERS[0].relay)
+    assert not base.blamed
 
 
 def test_settings_name_what_is_wrong(tmp_path):
