@@ -26,6 +26,7 @@ BIG, SMALL = 1024, 64
 REFILL_SECONDS = 20.0  # a refill waits a random time up to this while stock is left
 RETRY_SECONDS = 2.0  # after a purchase that failed
 URGENT_SHARE = 6  # with less than 1/URGENT_SHARE of the stock left a refill does not wait
+SOON_SHARE = 3  # of the stock is bought then, while there are refunds to ask for
 RECLAIM_SECONDS = 60.0  # and tickets of circuits that ended up to this before they are asked about
 _REFUSALS = (WalletError, ChainError, BadProof, BadElement, OSError)
 
@@ -71,28 +72,35 @@ class Purse:
     def stock_up(self) -> None:
         """Have tickets at hand and keep the stock filled. What earlier runs left over comes first: where that will do,
         nothing is waited for, and a gateway or chain that can't be reached just now is no reason not to start.
-        Otherwise the stock is filled before this returns. Raises PurseError when there are no tickets at all."""
+        Otherwise some are bought. What earlier runs' circuits did not use up is asked for later, a request each, or
+        now where nothing could be bought. Raises PurseError when there are no tickets at all."""
         store = self.wallet.store
         for region, stock in self._stock.items():
             stock.extend(sorted(store.unspent(region), key=lambda t: -t.units))
+            self._ended.extend(store.handed_out(region))
         self._low = True
         if not self._enough():
-            self.reclaim()  # where that fails it is no reason not to go on: it is asked for again
             try:
-                self._buy()
-                self._low = False
+                self._buy_soon()
+                self._low = bool(self._ended)
             except PurseError as e:
+                if not all(self._stock.values()):
+                    self.reclaim()
+                    self._ended = deque(t for region in self._stock for t in store.handed_out(region))
                 if not all(self._stock.values()):
                     raise
                 self._error = str(e)
-        self._ended.extend(t for region in self._stock for t in store.handed_out(region))
         self._thread = threading.Thread(target=self._refill, name="purse", daemon=True)
         self._thread.start()
 
+    def _part(self, share: int) -> int:
+        """Units: one `share`th of the stock, in whole small tickets."""
+        return -(-self.settings.stock_units // (share * SMALL)) * SMALL
+
     def _enough(self) -> bool:
-        """Whether the stock can wait for a refill."""
-        least = self.settings.stock_units / URGENT_SHARE
-        return all(sum(t.units for t in stock) >= max(least, SMALL) for stock in self._stock.values())
+        """Whether the stock can wait for a refill; every hop of a path takes a ticket."""
+        least, hops = self._part(URGENT_SHARE), self.settings.hops
+        return all(sum(t.units for t in s) >= least and len(s) >= hops for s in self._stock.values())
 
     @property
     def spent_up(self) -> bool:
@@ -117,15 +125,24 @@ class Purse:
         return units
 
     def _buy(self) -> None:
+        """Fill each region's stock. Raises PurseError."""
         with self._money:
-            self._buy_all()
+            self._buy_all(self.settings.stock_units, 3)
 
-    def _buy_all(self) -> None:
+    def _buy_soon(self) -> None:
+        """Tickets are needed now: all that are to be held, or a part while refunds may yet bring some of the rest."""
+        if not self._ended:
+            return self._buy()
+        with self._money:
+            self._buy_all(self._part(SOON_SHARE), 0)
+
+    def _buy_all(self, up_to: int, large: int) -> None:
+        """Fill each region's stock up to so many units, `large` large tickets before small ones. Raises PurseError."""
         for region, stock in self._stock.items():
             with self._lock:
-                have = sum(t.units for t in stock)
+                have, held = sum(t.units for t in stock), len(stock)
                 small = sum(t.units == SMALL for t in stock)
-            want = self.settings.stock_units - have
+            want = max(up_to - have, (self.settings.hops - held) * SMALL)
             if want < SMALL:
                 continue
             allowed = min(want, self.settings.spend_limit_units - self.bought_units, self.budget.left())
@@ -133,7 +150,7 @@ class Purse:
                 if not have:
                     raise PurseError(self.why_not())
                 continue
-            big, few = split(allowed, small, self.small_wanted)
+            big, few = split(allowed, small, self.small_wanted, large)
             for size, count in ((BIG, big), (SMALL, few)):
                 if count:
                     self._buy_some(region, size, count)
@@ -170,7 +187,7 @@ class Purse:
                 urgent, self._low, self._urgent = self._urgent, False, False
             try:
                 if urgent:
-                    self._buy()
+                    self._buy_soon()
                 self._reclaim()
                 if self._is_low():
                     self._buy()
@@ -254,9 +271,10 @@ class Purse:
             self._thread.join(timeout=3)  # an issue under way is journalled: the next run finishes it
 
 
-def split(units: int, small_held: int, small_wanted: int = 12) -> tuple[int, int]:
-    """(large, small) tickets for `units`: enough small ones for the starts of circuits, the rest large."""
+def split(units: int, small_held: int, small_wanted: int = 12, keep: int = 3) -> tuple[int, int]:
+    """(large, small) tickets for `units`: enough small ones for the starts of circuits, though no fewer than `keep`
+    large ones are left whole for it; the rest large."""
     big, rest = divmod(units, BIG)
     few = rest // SMALL
-    broken = min(max(0, big - 3), max(0, -(-(small_wanted - small_held - few) * SMALL // BIG)))
+    broken = min(max(0, big - keep), max(0, -(-(small_wanted - small_held - few) * SMALL // BIG)))
     return big - broken, few + broken * (BIG // SMALL)

@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +163,55 @@ def test_what_is_at_hand_is_enough_to_start_while_the_gateway_is_gone(buyer: Buy
     other = away.model_copy(update={"gateway": away.gateway.model_copy(update={"key": "11" * 32})})
     with pytest.raises(purse.PurseError, match="127.0.0.1:9"):
         purse.Purse(other)  # what was told by another gateway says nothing of this one
+
+
+def test_a_start_with_little_waits_for_no_refund(rig: Rig, buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that were killed leave tickets behind that a refund would make whole: one request each, on a gateway that
+    may be slow. A third of the stock is bought to begin with; refunds and the rest follow."""
+    monkeypatch.setattr(purse, "RECLAIM_SECONDS", 0.2)
+    buyer.write(stock_units=6144)
+    killed = purse.Purse(load(str(buyer.file)))
+    killed.stock_up()
+    killed.close()
+    store = killed.wallet.store
+    while len(store.unspent(1)) > 1:
+        killed.wallet.take(1)
+    assert len(store.handed_out(1)) >= 10
+    again = purse.Purse(load(str(buyer.file)))
+    asked: list[str] = []
+    reclaim_one = again.wallet.reclaim_one
+
+    def noted(ticket: purse.Ticket) -> list[purse.Ticket] | None:
+        asked.append(threading.current_thread().name)
+        return reclaim_one(ticket)
+
+    monkeypatch.setattr(again.wallet, "reclaim_one", noted)
+    monkeypatch.setattr(purse, "REFILL_SECONDS", 2.0)
+    again.stock_up()
+    try:
+        assert again.bought_units <= 2048 and again.status()["stock_units"] >= 2048
+        paths = [again.take_small(1) for _ in range(6)]
+        assert len({t.id for t in paths}) == 6, "a path and its spare can be built of it"
+        rig.until(lambda: again.status()["stock_units"] >= 3072, 20, "refunds of what was left behind")
+        assert again.bought_units <= 2048, "what came back was not bought besides"
+        assert set(asked) == {"purse"}, "no refund was waited for"
+    finally:
+        again.close()
+
+
+def test_refunds_are_waited_for_where_nothing_may_be_bought(buyer: Buyer) -> None:
+    buyer.write(stock_units=512)
+    first = purse.Purse(load(str(buyer.file)))
+    first.stock_up()
+    first.close()
+    while first.wallet.store.unspent(1):
+        first.wallet.take(1)
+    again = purse.Purse(load(str(buyer.file), {"spend_limit_hour_units": 512}))
+    try:
+        again.stock_up()
+        assert again.bought_units == 0 and again.status()["stock_units"] >= 512
+    finally:
+        again.close()
 
 
 def test_the_first_start_without_a_gateway_says_so(buyer: Buyer) -> None:

@@ -29,7 +29,7 @@ from typing import Any
 SOL_PACKET, PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, TPACKET_V3 = 263, 5, 6, 10, 2
 ETH_P_ALL, PACKET_OUTGOING = 3, 4
 TP_STATUS_USER = 1
-BLOCK, BLOCKS, FRAME, RETIRE_MS = 1 << 18, 32, 2048, 40
+BLOCK, BLOCKS, FRAME, RETIRE_MS = 1 << 18, 128, 2048, 40  # 32 MB: 2.7 s of 96 Mbit/s while this gets no processor
 SNAPLEN, LENGTH, MAC, PKTTYPE = 12, 16, 24, 58  # in struct tpacket3_hdr and the sockaddr_ll after it
 AROUND, KEPT = 8, 64
 RELAY_PORT = 51900
