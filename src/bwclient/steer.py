@@ -71,6 +71,7 @@ class Steering:
         self.gaps_ms: list[float] = []
         self.moves = 0
         self.new_exits = 0
+        self._inside: tuple[bytes, str, str] | None = None  # exit and inner addresses that `renewed` has told of
         self._job: Iterator[None] | None = None
         self._job_is = ""  # "spare" or "path"
         self._building: list[Descriptor] = []
@@ -225,8 +226,21 @@ class Steering:
             self._failed(kind, e, now)
         self._tell_endpoints()
 
+    def _tell_inside(self, c: Circuit) -> None:
+        """Two exits may give the same inner addresses, and an exit that was restarted gives others, over whichever path
+        it is resumed; the answer to a try that was given up has set them too."""
+        exit = c.hops[-1].descriptor.relay
+        inside, before = (exit, self.tunnel.inner_v4, self.tunnel.inner_v6), self._inside
+        self._inside = inside
+        if before is not None and before != inside:
+            self.new_exits += 1
+            self.say("new exit", f"{exit.hex()[:8]}; connections through the old one are lost")
+            self.renewed()
+
     def _arrived(self) -> None:
         dead, c = self._mourned, self.tunnel.circuit
+        if c is not None:
+            self._tell_inside(c)
         if dead is not None:
             self.gaps_ms.append((time.monotonic() - self._lost_at) * 1000)
             if c is not None and c.hops[-1].descriptor.relay == dead.hops[-1].descriptor.relay:
@@ -311,16 +325,9 @@ class Steering:
         until = time.monotonic() + pause
         while time.monotonic() < until:
             yield
-        before, old = (self.tunnel.inner_v4, self.tunnel.inner_v6), self.tunnel.circuit
         dead = self._mourned
         path = self._path(exit, _inner(dead) if dead is not None else frozenset())
         yield from self.tunnel.building(path, _hurry(dead, self.slack) if dead is not None else STEP_TRIES)
-        # Two exits may well give the same inner addresses.
-        other = old is not None and old.hops[-1].descriptor.relay != path[-1].relay
-        if before[0] and (other or before != (self.tunnel.inner_v4, self.tunnel.inner_v6)):
-            self.new_exits += 1
-            self.say("new exit", f"{path[-1].relay.hex()[:8]}; connections through the old one are lost")
-            self.renewed()
 
     # -- watching --------------------------------------------------------------------------
 

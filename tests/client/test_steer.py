@@ -128,6 +128,23 @@ def test_session_goes_on_when_inner_hops_stop(scene, places):
         rig.tunnel.close(patience=0.3)
 
 
+def test_an_exit_that_forgot_the_session_is_noticed_over_the_spare_path_too(scene):
+    """The exit gives other inner addresses then; a TUN that kept the old ones would carry nothing any more."""
+    rig = Rig(scene)
+    rig.until_spare()
+    inner, exit = rig.tunnel.inner_v4, rig.tunnel.circuit.hops[-1].descriptor.relay
+    rig.tunnel._sessions[exit] = os.urandom(16)  # what the exit does not know, as after its restart
+    stopped = rig.process(0).process
+    try:
+        os.kill(stopped.pid, signal.SIGSTOP)
+        rig.move(1.5)
+        assert rig.tunnel.reroutes == 1, rig.said
+        assert rig.tunnel.inner_v4 != inner and rig.renewals == 1, rig.said
+    finally:
+        os.kill(stopped.pid, signal.SIGCONT)
+        rig.tunnel.close(patience=0.3)
+
+
 def test_what_was_lost_with_a_path_is_sent_again(scene):
     """A TCP that finds out for itself waits 0.2 s, then 0.4, then 0.8."""
     rig = Rig(scene)
