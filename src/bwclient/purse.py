@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,7 @@ class Purse:
             self._error = ""
 
     def _refill(self) -> None:
+        asked_at = -RECLAIM_SECONDS
         while True:
             with self._wake:
                 if not self._low and not self._closing:
@@ -186,8 +188,14 @@ class Purse:
                     return
                 urgent, self._low, self._urgent = self._urgent, False, False
             try:
-                if urgent:
-                    self._buy_soon()
+                try:
+                    if urgent:
+                        self._buy_soon()
+                except PurseError:  # refunds are all that may come then; the purchase is tried far more often
+                    if time.monotonic() - asked_at > RECLAIM_SECONDS:
+                        asked_at = time.monotonic()
+                        self._reclaim()
+                    raise
                 self._reclaim()
                 if self._is_low():
                     self._buy()

@@ -106,6 +106,11 @@ class Wallet:
         answer = self._get(f"/v1/accounts/{self.address}/{region}")
         return int(answer["balance_wei"]), int(answer["issued_wei"])
 
+    def _now(self) -> int:
+        """Unix seconds, by the later of two clocks: a deadline by a late one would have passed on the chain."""
+        newest = int(self.chain.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+        return max(newest, int(time.time()))
+
     # --- buying ---
 
     def quote(self, region: int, token_wei: int) -> Quote:
@@ -133,7 +138,7 @@ class Wallet:
             raise WalletError(f"{self.address} holds {held} wei of BWT, the swap may take {most}; add BWT")
         if self.chain.allowance(bwt, pool) < most:
             self.chain.send(bwt, "approve(address,uint256)", pool, most)
-        deadline = int(time.time()) + _DEADLINE_SECONDS
+        deadline = self._now() + _DEADLINE_SECONDS
         self.chain.send(
             pool,
             "swapExactOut(address,uint256,uint256,address,uint256)",
@@ -144,7 +149,7 @@ class Wallet:
     def deposit(self, region: int, token_wei: int) -> str:
         """Deposit region tokens with the gateway, by permit; the transaction's hash."""
         token, _ = self._contracts(region)
-        deadline = int(time.time()) + _DEADLINE_SECONDS
+        deadline = self._now() + _DEADLINE_SECONDS
         permit = self.chain.permit(token, self._settlement, token_wei, deadline)
         return self.chain.send(
             self._settlement,
@@ -186,9 +191,8 @@ class Wallet:
             self._settlement, "depositOf(address,uint16,address)", ["uint128", "uint128", "uint128", "uint40"],
             self.gateway, region, self.address,
         ))  # fmt: skip
-        now = int(self.chain.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
         if leaving:
-            seconds = max(0, due_at - max(now, int(time.time())))
+            seconds = max(0, due_at - self._now())
             if seconds:
                 return {"state": "waiting", "wei": str(leaving), "seconds": seconds}
             self.chain.send(self._settlement, "withdraw(address,uint16)", self.gateway, region)

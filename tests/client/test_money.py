@@ -214,6 +214,40 @@ def test_refunds_are_waited_for_where_nothing_may_be_bought(buyer: Buyer) -> Non
         again.close()
 
 
+def test_refunds_go_on_while_nothing_can_be_bought(rig: Rig, buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A price above the limit, or a chain that is away: what ended circuits left is all that may come."""
+    monkeypatch.setattr(purse, "RECLAIM_SECONDS", 0.2)
+    monkeypatch.setattr(purse, "RETRY_SECONDS", 0.2)
+    buyer.write(stock_units=6144)
+    first = purse.Purse(load(str(buyer.file)))
+    first.stock_up()
+    first.close()
+    dear = purse.Purse(load(str(buyer.file), {"max_impact_pct": 0.0001}))
+    dear.stock_up()
+    try:
+        tickets = [dear.take(1) for _ in range(len(dear.wallet.store.unspent(1)) - 1)]
+        rig.until(lambda: "would move its price" in dear.status()["error"], 10, "a purchase that failed")
+        for ticket in tickets:
+            dear.give_back(ticket)
+        rig.until(lambda: dear.reclaimed_units >= 3072, 20, "refunds")
+        assert dear.bought_units == 0
+    finally:
+        dear.close()
+
+
+def test_a_clock_that_is_late_buys_all_the_same(buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contracts go by the chain's time: a deadline by a late clock would have passed ("Expired")."""
+    wallet = purse.open_wallet(load(str(buyer.file)))
+    token = wallet.info["contracts"]["regions"]["1"]["token"]
+    amount, before = 64 * 10**18 // 16384, wallet.chain.balance(token)
+    late = time.time() - 3600
+    monkeypatch.setattr("bwclient.wallet.time.time", lambda: late)
+    wallet.swap(1, amount)
+    assert wallet.chain.balance(token) == before + amount
+    wallet.deposit(1, amount)
+    assert wallet.chain.balance(token) == before
+
+
 def test_the_first_start_without_a_gateway_says_so(buyer: Buyer) -> None:
     with pytest.raises(purse.PurseError, match="127.0.0.1:9"):
         purse.Purse(load(str(buyer.file), {"gateway": buyer.settings["gateway"] | {"url": "http://127.0.0.1:9"}}))
