@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,10 @@ class Purse:
     """Hands out tickets (`take`, `take_small`); holds `stock_units` in each region, and buys within the spend limits:
     of the run, the hour and the day."""
 
-    def __init__(self, settings: Settings, small_wanted: int = 12):
-        self.settings, self.small_wanted = settings, small_wanted
+    def __init__(self, settings: Settings, small_wanted: int = 12, small_least: int = 0):
+        """`small_wanted`: small tickets that a stock begins with; with fewer than `small_least` left they are filled
+        up, however many units the large ones have."""
+        self.settings, self.small_wanted, self.small_least = settings, small_wanted, small_least
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._stock: dict[int, deque[Ticket]] = {region: deque() for region in settings.all_regions}
@@ -70,17 +73,18 @@ class Purse:
         self.wallet = open_wallet(settings)
         self._thread: threading.Thread | None = None
 
-    def stock_up(self) -> None:
+    def stock_up(self, wait: bool = True) -> None:
         """Have tickets at hand and keep the stock filled. What earlier runs left over comes first: where that will do,
         nothing is waited for, and a gateway or chain that can't be reached just now is no reason not to start.
         Otherwise some are bought. What earlier runs' circuits did not use up is asked for later, a request each, or
-        now where nothing could be bought. Raises PurseError when there are no tickets at all."""
+        now where nothing could be bought. Raises PurseError when there are no tickets at all. Without `wait` it never
+        raises, and all of that is the thread's: until it is through, `take` may."""
         store = self.wallet.store
         for region, stock in self._stock.items():
             stock.extend(sorted(store.unspent(region), key=lambda t: -t.units))
             self._ended.extend(store.handed_out(region))
-        self._low = True
-        if not self._enough():
+        self._low, self._urgent = True, not wait and not self._enough()
+        if wait and not self._enough():
             try:
                 self._buy_soon()
                 self._low = bool(self._ended)
@@ -141,9 +145,9 @@ class Purse:
         """Fill each region's stock up to so many units, `large` large tickets before small ones. Raises PurseError."""
         for region, stock in self._stock.items():
             with self._lock:
-                have, held = sum(t.units for t in stock), len(stock)
-                small = sum(t.units == SMALL for t in stock)
-            want = max(up_to - have, (self.settings.hops - held) * SMALL)
+                have, held, small = sum(t.units for t in stock), len(stock), _small(stock)
+            lacking = (self.small_wanted - small) * SMALL if small < self.small_least else 0
+            want = max(up_to - have, (self.settings.hops - held) * SMALL, lacking)
             if want < SMALL:
                 continue
             allowed = min(want, self.settings.spend_limit_units - self.bought_units, self.budget.left())
@@ -151,7 +155,7 @@ class Purse:
                 if not have:
                     raise PurseError(self.why_not())
                 continue
-            big, few = split(allowed, small, self.small_wanted, large)
+            big, few = split(allowed, small, self.small_wanted, 0 if lacking else large)
             for size, count in ((BIG, big), (SMALL, few)):
                 if count:
                     self._buy_some(region, size, count)
@@ -208,7 +212,10 @@ class Purse:
 
     def _is_low(self) -> bool:
         with self._lock:
-            return any(sum(t.units for t in s) * 2 < self.settings.stock_units for s in self._stock.values())
+            return any(
+                sum(t.units for t in s) * 2 < self.settings.stock_units or _small(s) < self.small_least
+                for s in self._stock.values()
+            )
 
     def _reclaim(self) -> None:
         """Fetch back what is left of ended circuits' tickets. Raises PurseError."""
@@ -255,9 +262,10 @@ class Purse:
             ticket = next((t for t in stock if t.units == units), stock[0])
             stock.remove(ticket)
             self.taken_units += ticket.units
-            left = sum(t.units for t in stock)
-            if left * 2 < self.settings.stock_units:
-                self._low, self._urgent = True, left * URGENT_SHARE < self.settings.stock_units
+            left, small = sum(t.units for t in stock), _small(stock)
+            if left * 2 < self.settings.stock_units or small < self.small_least:
+                few = small * URGENT_SHARE < self.small_wanted and small < self.small_least
+                self._low, self._urgent = True, few or left * URGENT_SHARE < self.settings.stock_units
                 self._wake.notify()
         return self.wallet.store.take(ticket)
 
@@ -277,6 +285,10 @@ class Purse:
             self._wake.notify_all()
         if self._thread is not None:
             self._thread.join(timeout=3)  # an issue under way is journalled: the next run finishes it
+
+
+def _small(stock: Iterable[Ticket]) -> int:
+    return sum(t.units == SMALL for t in stock)
 
 
 def split(units: int, small_held: int, small_wanted: int = 12, keep: int = 3) -> tuple[int, int]:

@@ -7,6 +7,7 @@ Whatever it has decided stands in the journal first, so that it may be killed at
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import time
@@ -45,7 +46,9 @@ COVERT_SECONDS = 86_400  # so long a covert audit counts
 LAST_SHARE = 4  # no audit begins in the last 1/LAST_SHARE of the time to commit
 RECLAIM_SECONDS = 6 * 3600.0
 SMALL_WANTED = 96  # tickets: three for each circuit, of which hardly anything is used
+SMALL_LEAST = 48  # with fewer left more are bought
 PAUSE_MOST = 30.0  # seconds after a failure of chain or gateway
+PAUSE_SHARE = 8  # and no longer than 1/PAUSE_SHARE of the time to reveal: it must not pass by
 _DELAYS = (ChainError, DirectoryError, NoTicket, requests.RequestException, net.NetError, PathError)
 
 
@@ -67,9 +70,10 @@ class Verifier:
         self.journal = Journal(state / "journal.sqlite")
         self.chain = Chain(settings.rpc_url, load_key(settings.wallet_key_file, settings.passphrase_file), alone=True)
         self.pool = Pool(settings)
-        self.purse = Purse(settings.client(), SMALL_WANTED)
+        self.purse = Purse(settings.client(), SMALL_WANTED, SMALL_LEAST)
         self.duty = Duty(self.chain, self._contract(), self.journal)
         self._probe: Probe | None = None
+        self._until = 0.0  # monotonic seconds: what is measured after it comes too late
         self._planned = -1
         self._draw_at = 0
         self._conclude_at = 0.0
@@ -120,8 +124,9 @@ class Verifier:
     # -- the loop --------------------------------------------------------------------
 
     def run(self) -> None:
-        """Until `stop`; failures of chain and gateway only delay."""
-        self.purse.stock_up()
+        """Until `stop`; failures of chain and gateway only delay. What was committed to before a restart is revealed
+        first, and no purchase of tickets is waited for: the time to reveal may run out."""
+        self.purse.stock_up(wait=False)
         bond, since, _ = self.duty.status()
         bonded = f"bond {bond / 1e18:.0f} BWT, in the draw from epoch {since}"
         self.say(f"{self.chain.address}: {bonded if bond else 'no bond, so no duty: `bwverifier join` puts it up'}")
@@ -136,7 +141,8 @@ class Verifier:
                     self.say(f"delayed: {e}")
                 self.error = str(e)
             self._do("waiting")
-            self._sleep(min(PAUSE_MOST, self.settings.poll_seconds * (1 + failures)))
+            longest = min(PAUSE_MOST, self.duty.reveal_for / PAUSE_SHARE)
+            self._sleep(min(longest, self.settings.poll_seconds * (1 + failures)))
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -264,8 +270,11 @@ class Verifier:
             return  # no buyer would come
         pages = habits.session(habits.HABITS[self.settings.habit])
         linger = secrets.randbelow(int(LINGER_SECONDS * 1000)) / 1000
+        # It may go on into the time to reveal, like a buyer's visit that knows of none, but not so long that it passes.
+        half = self.epoch * self.duty.audit + self.duty.commit_for + self.duty.reveal_for // 2
+        self._until = self._moment(half) if self.journal.to_reveal() else math.inf
         d = self.covert.audit(
-            target, self.pool, self.purse, self.settings.covert_url, pages, linger, lambda: self.stop
+            target, self.pool, self.purse, self.settings.covert_url, pages, linger, self._is_over
         )  # fmt: skip
         words = f"{d.right} of {d.wanted} bytes arrived" if d.known else "says nothing"
         self._note(target.relay, COVERT, evidence.canonical(asdict(d)), -1, 0 if d.share > 0.5 or not d.known else 1,
@@ -279,17 +288,20 @@ class Verifier:
             self.duty.prepare(target.relay)  # the block that had the committee is gone
         if self.duty.place(target.relay) is None or self._too_late(target.relay):
             return
+        self._until = self._moment(self.epoch * self.duty.audit + self.duty.commit_for)
         if self._probe is None:
             self._probe = Probe(_Small(self.purse))
-            self._probe.stopped = lambda: self.stop
-        auditor = Auditor(self._probe, self.settings.hops, self.settings.tries, lambda: self.stop)
+            self._probe.stopped = self._is_over
+        auditor = Auditor(self._probe, self.settings.hops, self.settings.tries, self._is_over)
         ms = self.settings.long_ms if kind == LONG else self.settings.burst_ms
         covert = self._covert_results(target.relay)
         try:
             report = auditor.audit(target, self.pool.listed, self.pool.audited, claim, ms, covert)
         except Stopped:
-            return  # what was broken off accuses nobody
-        if self.stop:
+            report = None
+        if self._is_over():  # what was broken off accuses nobody
+            if not self.stop:
+                self.say(f"{target.relay.hex()[:12]}: broken off, the time to report is over")
             return
         if report is None:
             self.say(f"{target.relay.hex()[:12]}: nothing could be measured, nothing is reported")
@@ -300,6 +312,15 @@ class Verifier:
         if self._too_late(target.relay):
             return
         self._commit(target, report, suspended=state == SUSPENDED)
+
+    def _moment(self, chain_time: int) -> float:
+        """When the chain's clock shows `chain_time`, in monotonic seconds."""
+        return time.monotonic() + chain_time - self.duty.now()
+
+    def _is_over(self) -> bool:
+        """Whether a measurement is to be broken off. Circuit after circuit may say nothing for minutes, and what is not
+        revealed meanwhile costs a part of the bond."""
+        return self.stop or time.monotonic() >= self._until
 
     def _too_late(self, relay: bytes) -> bool:
         """Whether the time to commit is over: a report could not be given any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,20 +194,26 @@ class Duty:
         """Reveal what is due; how many. A chain may lose its newest blocks: a report counts as revealed only when it
         stands there at the end of the time to reveal, or else as missed. Raises ChainError, but only after all the
         others have been tried."""
-        done, failed = 0, None
-        for a in self.journal.to_reveal():
+        if not (committed := self.journal.to_reveal()):
+            return 0
+        now = self.now()
+        due, failed = [], None
+        for a in committed:
             try:
-                done += self._reveal(a)
+                if self._is_due(a, now):
+                    due.append(a)
             except ChainError as e:
                 failed = failed or e
-        if failed is not None:
+        done, refused = self._show(due)
+        if failed := failed or refused:
             raise failed
         return done
 
-    def _reveal(self, a: Audit) -> int:
+    def _is_due(self, a: Audit, now: int) -> bool:
+        """Whether a report is to be revealed at `now`; what is over is marked, what the chain has lost sent again."""
         start = a.epoch * self.audit + self.commit_for
-        stored, now = self._stored(a), self.now()
-        if now >= start + self.reveal_for or self.epoch() != a.epoch:
+        stored = self._stored(a)
+        if now >= start + self.reveal_for:
             self.journal.mark(a, "revealed" if stored & REVEALED else "missed")
         elif not stored and now < start:
             # Not sent before a crash, or the block that had it is gone (and the committee's too): the same one again.
@@ -214,11 +221,31 @@ class Duty:
                 self.prepare(a.relay)
             if self.place(a.relay) == a.place:
                 self.commit(a.relay, int(a.report, 16), a.evidence)
-        elif stored and not stored & REVEALED and now >= start:
-            arguments = (a.relay, a.place, int(a.report, 16), a.salt)
-            self.chain.send(self.contract, "reveal(bytes32,uint256,uint256,bytes32)", *arguments)
-            return 1
-        return 0
+        return bool(stored) and not stored & REVEALED and start <= now < start + self.reveal_for
+
+    def _show(self, due: Sequence[Audit]) -> tuple[int, ChainError | None]:
+        """Reveal all at once: a block for each would take longer than there is. Where that fails, what is not there yet
+        one by one, since one that is refused must not hold up the rest. How many stand, and the first failure."""
+        if not due:
+            return 0, None
+        try:
+            self.chain.send_many([self._opening(a) for a in due])
+            return len(due), None
+        except ChainError:
+            done, failed = 0, None
+        for a in due:
+            try:
+                if not self._stored(a) & REVEALED:
+                    self.chain.send(*self._opening(a)[:2], *self._opening(a)[2])
+                done += 1
+            except ChainError as e:
+                failed = failed or e
+        return done, failed
+
+    def _opening(self, a: Audit) -> tuple[str, str, tuple[Any, ...]]:
+        """The call that reveals a report."""
+        arguments = (a.relay, a.place, int(a.report, 16), a.salt)
+        return self.contract, "reveal(bytes32,uint256,uint256,bytes32)", arguments
 
     def verdict(self, relay: bytes, epoch: int) -> bool:
         """Ask for the verdict of an epoch whose reveals are over, unless somebody has; whether it stands."""

@@ -165,6 +165,50 @@ def test_what_is_at_hand_is_enough_to_start_while_the_gateway_is_gone(buyer: Buy
         purse.Purse(other)  # what was told by another gateway says nothing of this one
 
 
+def test_small_tickets_are_filled_up_before_they_run_out(
+    rig: Rig, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verifier's circuits take nothing else: with three large ones left it held half its stock, and had one circuit."""
+    monkeypatch.setattr(purse, "REFILL_SECONDS", 0.2)
+    buyer.write(stock_units=4096)
+    mine = purse.Purse(load(str(buyer.file)), 16, 8)
+    mine.stock_up()
+    try:
+        assert [mine.take_small(1).units for _ in range(9)] == [64] * 9
+        rig.until(lambda: mine.bought_units == 4096 + 9 * 64, 20, "small ones again")
+        assert [mine.take_small(1).units for _ in range(8)] == [64] * 8
+        assert mine.bought_units == 4096 + 9 * 64, "with as many as eight left none are bought"
+    finally:
+        mine.close()
+
+
+def test_a_start_that_waits_for_nothing_buys_beside(rig: Rig, buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verifier that is started again has reports to reveal, with tickets or without."""
+    monkeypatch.setattr(purse, "RETRY_SECONDS", 0.2)
+    buyer.write(stock_units=512)
+    mine = purse.Purse(load(str(buyer.file)))
+    bought = threading.Event()
+    buy, lost = mine.wallet.buy, [purse.WalletError("the gateway is away")]
+
+    def slow(*words: Any) -> Any:
+        assert bought.wait(20)
+        if lost:
+            raise lost.pop()
+        return buy(*words)
+
+    monkeypatch.setattr(mine.wallet, "buy", slow)
+    mine.stock_up(wait=False)
+    try:
+        with pytest.raises(purse.PurseError, match="no ticket is left until more are bought"):
+            mine.take_small(1)
+        bought.set()
+        rig.until(lambda: mine.status()["stock_units"] == 512, 20, "tickets")
+        assert mine.take_small(1).units == 64 and not lost
+    finally:
+        bought.set()
+        mine.close()
+
+
 def test_a_start_with_little_waits_for_no_refund(rig: Rig, buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that were killed leave tickets behind that a refund would make whole: one request each, on a gateway that
     may be slow. A third of the stock is bought to begin with; refunds and the rest follow."""

@@ -20,7 +20,7 @@ from typing import Any
 import requests
 
 from tests.lab import chain, net, proc, secrets
-from tests.lab.pool import Refused, fresh_folder
+from tests.lab.pool import Refused, fresh_folder, write_json
 from tests.lab.run import Interrupted, only_one
 from tests.soak.faults import Fault, Faults
 from tests.soak.plan import BadPlan, Plan, from_environment
@@ -40,6 +40,7 @@ class Soak:
     def __init__(self, town: Town, plan: Plan) -> None:
         self.town, self.plan = town, plan
         self.faults, self.watchman = Faults(town, plan.seed), Watchman(town)
+        self.watchman.record = self.record
         self.thief: Thief | None = None
         self.chance = random.Random(plan.seed + 1)
         self.now_wrong: list[Fault] = []
@@ -49,6 +50,14 @@ class Soak:
 
     def say(self, text: str) -> None:
         print(f"soak: {time.monotonic() - self.watchman.began:6.1f} s  {text}", flush=True)
+
+    def record(self, number: int) -> None:
+        """What buyers and verifiers say of themselves as a breach is found: to be read afterwards."""
+        town = self.town
+        told: dict[str, Any] = {name: {"tunnel": town.tunnel(name), "traffic": town.traffic(name)} for name in town.buyers}
+        told |= {name: verifier.status() for name, verifier in town.verifiers.items()}
+        told |= {"under": [f.told for f in self.now_wrong], "after": [f.told for f in self.healing]}
+        write_json(proc.RUN / f"breach-{number}.json", told)
 
     def build(self) -> None:
         """Everything up, nothing wrong yet."""

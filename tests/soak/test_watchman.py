@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 from types import SimpleNamespace
 from typing import cast
 
@@ -14,8 +16,8 @@ from bwclient.tickets import Ticket
 from bwgateway.database import Database
 from bwverifier.duty import Standing
 from tests.gateway.postgres import postgres
-from tests.lab.proc import Processes
-from tests.soak.keeper import Keeper
+from tests.lab.proc import Process, Processes
+from tests.soak.keeper import Keeper, Sample
 from tests.soak.town import Town
 from tests.soak.verifiers import Found
 from tests.soak.watchman import BROKEN, GAP_MOST_S, LATENCY_P95_MS, Thief, Watchman, grown
@@ -36,13 +38,31 @@ def told(man):
 def test_memory_and_descriptors_that_grow_are_found():
     keeper = Keeper("x", "x", lambda name: Processes().start(name, ["true"]))
 
-    def life(kb, fds):
-        return [(i * 5.0, kb(i), fds(i)) for i in range(60)]
+    def life(kb, fds, connections=lambda i: 0):
+        return [Sample(i * 5.0, kb(i), fds(i), connections(i)) for i in range(60)]
 
     assert grown(keeper, life(lambda i: 50_000, lambda i: 20)) == [(1.0, "")]
     assert "memory of x" in grown(keeper, life(lambda i: 50_000 + 2000 * i, lambda i: 20))[0][1]
     assert "descriptors of x" in grown(keeper, life(lambda i: 50_000, lambda i: 20 + 2 * i))[0][1]
     assert grown(keeper, life(lambda i: 50_000 + 2000 * i, lambda i: 20)[:8]) == []
+    come = life(lambda i: 50_000, lambda i: 20, lambda i: 10 + i // 40 * 30)
+    assert "connections of x: 10 to 40" in grown(keeper, come)[0][1]
+    keeper.peers = 10  # as many have lost another server
+    assert grown(keeper, come) == [(1.0, "")]
+
+
+def test_a_connection_whose_peer_is_gone_counts_as_a_descriptor_that_is_held():
+    keeper = Keeper("x", "x", lambda name: Processes().start(name, ["true"]))
+    keeper.process = cast(Process, SimpleNamespace(pid=os.getpid(), alive=lambda: True))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        keeper.sample()
+        with socket.create_connection(server.getsockname()) as client, server.accept()[0]:
+            keeper.sample()
+            client.close()
+            keeper.sample()
+    before, open_, half = keeper.samples
+    assert (open_.descriptors, open_.connections) == (before.descriptors, before.connections + 2)
+    assert (half.descriptors, half.connections) == (before.descriptors + 1, before.connections)
 
 
 SAMPLES = {
@@ -159,12 +179,12 @@ def test_the_web_server_on_a_buyers_line_is_a_leak(tmp_path):
 def test_a_process_that_grows_is_a_breach_while_it_runs():
     keeper = Keeper("x", "kind", lambda name: Processes().start(name, ["true"]))
     man = watchman(keepers={"x": keeper})
-    keeper.samples = [(i * 5.0, 50_000, 20) for i in range(60)]
+    keeper.samples = [Sample(i * 5.0, 50_000, 20) for i in range(60)]
     man.flat()
     assert not man.breaches and man.growth()[0] == {"kind": 1.0}
-    keeper.samples = [(i * 5.0, 50_000 + 2000 * i, 20) for i in range(60)]
+    keeper.samples = [Sample(i * 5.0, 50_000 + 2000 * i, 20) for i in range(60)]
     man.flat()
-    keeper.samples = [(i * 5.0, 50_000 + 2000 * i, 20 + 2 * i) for i in range(61)]
+    keeper.samples = [Sample(i * 5.0, 50_000 + 2000 * i, 20 + 2 * i) for i in range(61)]
     man.flat()
     assert [line.split(":")[1] for line in told(man)] == [" memory of x", " descriptors of x"]
 

@@ -96,7 +96,8 @@ class Town(Pool):
     # -- servers -----------------------------------------------------------------------------------------------
 
     def keep(self, name: str, kind: str, start: Callable[[str], Process], flat: bool = True) -> Process:
-        self.keepers[name] = Keeper(name, kind, partial(first, start) if kind in SERVERS else start, flat)
+        others = len(self.routers) + len(self.buyers) + len(self.verifiers) if kind == "gateway" else 0
+        self.keepers[name] = Keeper(name, kind, partial(first, start) if kind in SERVERS else start, flat, others)
         return self.keepers[name].up()
 
     def start_servers(self) -> None:

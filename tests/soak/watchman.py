@@ -6,7 +6,7 @@ import secrets
 import statistics
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,14 @@ from tests.lab.chain import ChainError
 from tests.lab.checks import UNIT_WEI
 from tests.lab.net import inside
 from tests.lab.pool import REGION, Refused, Router, read_json
-from tests.soak.keeper import Keeper
+from tests.soak.keeper import Keeper, Sample
 from tests.soak.town import Town
 
 LEDGER = ["address", "uint40", "uint32", "bytes32", "bytes32", "uint128", "uint128", "uint128"]
 PHI_LEFT = (9, 10)  # of a price, what relays get: contracts/src/Parameters.sol, PHI_BPS
 STEADY_S = 90.0  # a process that is younger is still growing
 GROWTH, ROOM_KB = 1.25, 12_000
-ROOM_FDS = 24  # a gateway's sockets while the chain stands still and homes and buyers wait for their answers
+ROOM_FDS = 24  # connections while the chain stands still and many wait for their answers
 LATENCY_P95_MS = 3000.0
 LEAST_FETCHES = 100  # before that a percentile says little
 GAP_MOST_S = 60.0  # without a tunnel, and without a file that came
@@ -66,6 +66,7 @@ class Watchman:
         self.paid_now: dict[tuple[str, int], int] = {}
         self.without: dict[str, float] = {}  # buyers that have no tunnel, and since when
         self.began = time.monotonic()
+        self.record: Callable[[int], None] = lambda number: None  # told of each breach, to keep what things look like
 
     def breach(self, text: str, about: str = "") -> None:
         """Note it once; `about`: what it is of, where the text has numbers that change."""
@@ -75,6 +76,7 @@ class Watchman:
         line = f"{time.monotonic() - self.began:.0f} s: {text}"
         self.breaches.append(line)
         print(f"soak: BREACH {line}", flush=True)
+        self.record(len(self.breaches))
 
     def look(self) -> None:
         """One round over everything that can be asked now."""
@@ -192,19 +194,23 @@ class Watchman:
         return worst, steep
 
 
-def grown(keeper: Keeper, life: list[tuple[float, int, int]]) -> list[tuple[float, str]]:
+def grown(keeper: Keeper, life: list[Sample]) -> list[tuple[float, str]]:
     """Of one process: the ratio, and a line when memory or descriptors are not flat."""
-    if not keeper.flat or len(life) < 9 or life[-1][0] - life[0][0] < STEADY_S:
+    seconds = life[-1].at - life[0].at if life else 0.0
+    if not keeper.flat or len(life) < 9 or seconds < STEADY_S:
         return []
     third = len(life) // 3
     middle, last = life[third : 2 * third], life[2 * third :]
-    before, after = (statistics.median(s[1] for s in part) for part in (middle, last))
-    fds = [statistics.median(s[2] for s in part) for part in (middle, last)]
+    (before, fds, open_), (after, fds_after, open_after) = (
+        [statistics.median(s[i] for s in part) for i in (1, 2, 3)] for part in (middle, last)
+    )
     line = ""
     if after > before * GROWTH and after - before > ROOM_KB:
-        line = f"memory of {keeper.name}: {before:.0f} to {after:.0f} kB in {life[-1][0] - life[0][0]:.0f} s"
-    if fds[1] > fds[0] + ROOM_FDS:
-        line = f"descriptors of {keeper.name}: {fds[0]:.0f} to {fds[1]:.0f}"
+        line = f"memory of {keeper.name}: {before:.0f} to {after:.0f} kB in {seconds:.0f} s"
+    if open_after > open_ + ROOM_FDS + keeper.peers:
+        line = f"connections of {keeper.name}: {open_:.0f} to {open_after:.0f}"
+    if fds_after > fds + ROOM_FDS:
+        line = f"descriptors of {keeper.name}: {fds:.0f} to {fds_after:.0f}"
     return [(after / before, line)]
 
 

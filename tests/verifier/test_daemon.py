@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 import requests
 from eth_account import Account
 
+from bwclient.chain import ChainError
 from bwverifier.daemon import BURST, Verifier, _stands
 from bwverifier.journal import Audit, Journal, Record, Task
+from bwverifier.probe import Measurement, Stopped
 from tests.contracts.deployment import anvil
-from tests.verifier.test_duty import AUDIT, COMMIT, RELAY, World
+from tests.verifier.test_duty import AUDIT, CLAIM, COMMIT, RELAY, World
 
 
 @pytest.fixture
@@ -43,6 +46,62 @@ def test_an_audit_that_is_due_too_late_is_given_up(daemon, tmp_path):
         daemon._perform(task)
         assert daemon._probe is None and daemon.journal.due(epoch, world.duties[0].now()) is None
         assert daemon.events == [f"epoch {epoch}: {RELAY.hex()[:12]}: too late to report"]
+
+
+class Mute:
+    """Circuits on which other hops fail, again and again: they say nothing of the relay."""
+
+    def __init__(self, stopped):
+        self.stopped, self.tries = stopped, 0
+
+    def measure(self, path, target, ms, expect_kbps=0):
+        self.tries += 1
+        for _ in range(10):
+            time.sleep(0.05)
+            if self.stopped():
+                raise Stopped
+        return Measurement(path[target].relay, bytes(32), failed_hop=len(path) - 1)
+
+
+def test_a_measurement_ends_with_the_time_to_report(daemon, tmp_path):
+    """Fourteen circuits, each of which waits for hops that are gone, outlasted the time to reveal what was committed."""
+    with anvil("--accounts", "11") as w3:
+        world = World(w3, tmp_path)
+        epoch, seated = world.begin()
+        daemon.duty, daemon.epoch, daemon.covert = seated[0], epoch, None
+        target = SimpleNamespace(relay=RELAY, rate=CLAIM, anchored=False)
+        others = [SimpleNamespace(relay=bytes([i]) * 32, rate=CLAIM, anchored=False) for i in range(3)]
+        daemon.pool = SimpleNamespace(get=lambda relay: target, listed=others, audited=lambda relay: 0)
+        daemon.settings = SimpleNamespace(hops=3, tries=2, long_ms=1000, burst_ms=300)
+        daemon._probe = Mute(daemon._is_over)
+        daemon.journal.plan(Task(epoch=epoch, relay=RELAY, kind=BURST, at=1, done=False))
+        world.warp(epoch * AUDIT + COMMIT - 2)
+        began = time.monotonic()
+        daemon._perform(daemon.journal.due(epoch, daemon.duty.now()))
+        assert time.monotonic() - began < 4 and 1 <= daemon._probe.tries <= 5
+        assert daemon.events == [f"{RELAY.hex()[:12]}: broken off, the time to report is over"]
+        assert daemon.journal.due(epoch, world.duties[0].now()) is None, "it is not begun again"
+        assert not daemon.journal.to_reveal() and not daemon.journal.records(epoch)
+
+
+def test_failures_do_not_put_off_reveals_for_long(daemon, monkeypatch):
+    """A pause that grew to half a minute let the time to reveal pass by; no purchase is waited for at the start."""
+    slept: list[float] = []
+
+    def turn():
+        raise ChainError("the node is silent")
+
+    def sleep(seconds):
+        slept.append(seconds)
+        daemon.stop = len(slept) == 40
+
+    stocked: list[bool] = []
+    daemon.purse = SimpleNamespace(stock_up=lambda wait=True: stocked.append(wait))
+    daemon.duty = SimpleNamespace(status=lambda: (0, 0, 0), reveal_for=80)
+    daemon.chain, daemon.settings = SimpleNamespace(address="0x1"), SimpleNamespace(poll_seconds=2.0)
+    daemon.error, daemon.turn, daemon._sleep = "", turn, sleep
+    daemon.run()
+    assert stocked == [False] and slept[:3] == [4.0, 6.0, 8.0] and max(slept) == 10.0
 
 
 class Gateway(BaseHTTPRequestHandler):

@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import pytest
 from eth_account import Account
+from sqlalchemy.orm import Session
 from web3 import Web3
 
 from bwclient.chain import Chain, ChainError
@@ -45,6 +46,16 @@ class World:
             assert chain.address == accounts[i]
             self.duties.append(Duty(chain, d.proof.address, Journal(self.files[-1])))
         self.warp(self.duties[0].now() + 2 * AUDIT)
+
+    def more_relays(self, count):
+        """Further staked relays of the first one's owner."""
+        d, owner = self.d, self.d.w3.eth.accounts[1]
+        ids = [bytes(Web3.keccak(text=f"relay {i} of {count}")) for i in range(count)]
+        for relay in ids:
+            d.send(d.bwt.functions.transfer(owner, 100 * ETHER))
+            d.send(d.bwt.functions.approve(d.registry.address, 100 * ETHER), owner)
+            d.send(d.registry.functions.register((relay, owner, owner, 1, CLAIM, 100 * ETHER, 2**32), b"", b""), owner)
+        return ids
 
     def warp(self, time):
         self.d.w3.provider.make_request("evm_mine", [hex(time)])
@@ -126,6 +137,53 @@ def test_a_copied_commitment_cannot_be_revealed(world):
     copier.journal.add(copied)
     with pytest.raises(ChainError, match="would fail"):
         copier.reveal()
+
+
+def several(world, count):
+    """The next epoch, a verifier that has committed to reports on several relays, and those relays."""
+    relays = [RELAY, *world.more_relays(count)]
+    epoch, _ = world.begin()
+    for relay in relays:
+        world.duties[0].prepare(relay)
+    duty = max(world.duties, key=lambda duty: sum(duty.place(relay) is not None for relay in relays))
+    mine = [relay for relay in relays if duty.place(relay) is not None]
+    for relay in mine:
+        duty.commit(relay, pack(Measurement(relay, bytes(32), GOOD, CLAIM)), b"{}")
+    return epoch, duty, mine
+
+
+def test_all_reports_are_revealed_in_one_block(world):
+    """One after the other, each waiting for its block, outlasted the time to reveal."""
+    epoch, duty, mine = several(world, 7)
+    assert len(mine) >= 4
+    world.warp(epoch * AUDIT + COMMIT + 1)
+    rpc = world.d.w3.provider.make_request
+    rpc("evm_setAutomine", [False])
+    rpc("evm_setIntervalMining", [1])
+    try:
+        assert duty.reveal() == len(mine)
+    finally:
+        rpc("evm_setIntervalMining", [0])
+        rpc("evm_setAutomine", [True])
+    assert all(duty._stored(a) & REVEALED for a in duty.journal.of_epoch(epoch))
+    logs = world.d.proof.events.Revealed().get_logs(from_block=0)
+    assert len({log.blockNumber for log in logs if log.args.epoch == epoch}) == 1
+
+
+def test_one_reveal_that_is_refused_holds_up_no_other(world):
+    epoch, duty, mine = several(world, 6)
+    assert len(mine) >= 3
+    first = duty.journal.of_epoch(epoch)[0]
+    with Session(duty.journal._engine) as s, s.begin():
+        s.get_one(Audit, (first.relay, epoch)).salt = bytes(32)  # as if the disk had lost it
+    world.warp(epoch * AUDIT + COMMIT + 1)
+    with pytest.raises(ChainError, match="would fail"):
+        duty.reveal()
+    shown = [bool(duty._stored(a) & REVEALED) for a in duty.journal.of_epoch(epoch)]
+    assert shown == [False] + [True] * (len(mine) - 1)
+    world.warp(epoch * AUDIT + COMMIT + REVEAL + 1)
+    assert duty.reveal() == 0
+    assert [a.state for a in duty.journal.of_epoch(epoch)] == ["missed"] + ["revealed"] * (len(mine) - 1)
 
 
 def test_what_a_reorganisation_took_is_sent_again(world):
