@@ -83,11 +83,23 @@ class Verifier:
         self.epoch = self.time = 0
 
     def _contract(self) -> str:
-        answer = self.pool._session.get(self.settings.gateway.url + "/v1/info", timeout=10)
-        answer.raise_for_status()
+        """BandwidthProof's address, as the gateway names it; as it named it last where it gives no answer, since what
+        was committed to before a restart may be due. Raises requests.RequestException, ChainError."""
+        gateway, file = self.settings.gateway, Path(self.settings.state_dir) / "contract.json"
+        try:
+            answer = self.pool._session.get(gateway.url + "/v1/info", timeout=10)
+            answer.raise_for_status()
+        except requests.RequestException:
+            known = _read(file)
+            if known.get("gateway") != gateway.key or not known.get("proof"):
+                raise
+            return str(known["proof"])
         proof = str(answer.json()["contracts"].get("proof") or "")
         if not proof:
             raise ChainError("the gateway's chain has no BandwidthProof: there is nothing to verify")
+        tmp = file.with_suffix(".tmp")
+        tmp.write_text(json.dumps({"gateway": gateway.key, "proof": proof}))
+        tmp.replace(file)
         return proof
 
     # -- telling -------------------------------------------------------------------
@@ -382,6 +394,15 @@ class Verifier:
                 self.say(f"epoch {sealed.epoch}: evidence posted, {len(shown)} measurements")
             except NotTaken as e:
                 self.say(f"epoch {sealed.epoch}: the gateway takes no evidence: {e}")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is none."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class _Small:

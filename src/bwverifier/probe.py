@@ -41,6 +41,7 @@ class Measurement:
     rate_said: int = 0  # at which the relay said it may send
     latency_ms: int = 0
     loss_bps: int = 0
+    carried_kbps: int = 0  # of other cells, as the relay's signed statement says: nobody can check it
     chunks: int = 0
     wrong: int = 0  # chunks with other bytes than the seed's
     late: int = 0
@@ -278,6 +279,7 @@ class Probe(Tunnel):
             fields = proof.verify(m.relay, self._close)
             if fields[1] == proof.proof_id(m.seed):
                 m.close, sent = self._close[: S.PROVE_CLOSE_SIZE], fields[2]
+                m.carried_kbps = fields[5] * 8192 // max(1, fields[0])
         except proof.Malformed:
             m.close = b""
         if sent:

@@ -13,7 +13,7 @@ from bwclient.path import choose
 from bwclient.settings import SettingsError
 from bwrouter.wire.descriptor import ANCHORED, Descriptor
 from bwverifier import settings
-from bwverifier.audit import Auditor, Seen, conclude, entries
+from bwverifier.audit import FULL_TRIES, Auditor, Seen, conclude, entries
 from bwverifier.covert import NoPath, Through
 from bwverifier.probe import BUSY, CORRUPT, GOOD, SLOW, UNREACHABLE, Measurement
 
@@ -93,6 +93,24 @@ def test_a_slow_entry_accuses_nobody():
     wide = relay(8)
     assert entries(TARGET, [wide], lambda id: CLAIM) == []  # claims enough, but was audited at less
     assert entries(TARGET, [wide], lambda id: 0) == [] and entries(TARGET, [wide], lambda id: 90_000) == [wide]
+
+
+def test_a_relay_full_of_customers_is_asked_again_at_another_time(monkeypatch: pytest.MonkeyPatch):
+    """A proof gives way to them: who carried a buyer's download in each burst was suspended as slow."""
+    monkeypatch.setattr("bwverifier.audit.FULL_SECONDS", (0.0, 0.01))
+    full = {"reason": GOOD, "kbps": 900, "carried_kbps": CLAIM}
+    seen = {0: 0, 1: 0}
+
+    def answer(path: list[Descriptor], place: int) -> dict[str, Any]:
+        seen[place] += 1
+        return full if seen[place] <= 5 else {"reason": GOOD, "kbps": CLAIM}
+
+    report, paths = audit(answer)
+    assert (report.reason, report.kbps, len(paths)) == (GOOD, CLAIM, 12)
+    report, paths = audit(lambda path, place: full)  # who says so each time is judged by what it showed
+    assert (report.reason, report.kbps, len(paths)) == (SLOW, 900, 2 * (3 + FULL_TRIES))
+    report, paths = audit(lambda path, place: full | {"carried_kbps": CLAIM // 4})
+    assert report.reason == SLOW and len(paths) == 6, "customers took little of it"
 
 
 def test_other_hops_failures_say_nothing():

@@ -110,6 +110,11 @@ class Gateway(BaseHTTPRequestHandler):
     posted: list[dict[str, Any]] = []
     answers: list[int] = []
 
+    def do_GET(self):  # noqa: N802 - the library's name
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"contracts": {"proof": "0xB0"}}).encode())
+
     def do_POST(self):  # noqa: N802 - the library's name
         self.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(self.answers.pop(0) if self.answers else 200)
@@ -169,6 +174,24 @@ def test_evidence_that_is_refused_is_not_posted_again(daemon, gateway):
     daemon._seal()
     daemon._seal()
     assert len(gateway.posted) == 1 and "takes no evidence: 422" in daemon.events[0]
+
+
+def test_a_start_while_the_gateway_is_away_knows_the_contract_still(daemon, gateway, tmp_path):
+    """A verifier that was killed while its gateway was down did not come back, and what it had to reveal was due."""
+    here = daemon.settings.gateway.url
+    daemon.settings = SimpleNamespace(gateway=SimpleNamespace(url="http://127.0.0.1:9", key="aa"), state_dir=str(tmp_path))
+    with pytest.raises(requests.RequestException):
+        daemon._contract()
+    daemon.settings.gateway.url = here
+    assert daemon._contract() == "0xB0"
+    daemon.settings.gateway.url = "http://127.0.0.1:9"
+    assert daemon._contract() == "0xB0"
+    daemon.settings.gateway.key = "bb"  # another one's chain may have another
+    with pytest.raises(requests.RequestException):
+        daemon._contract()
+    (tmp_path / "contract.json").write_text("cut off by a power c")
+    with pytest.raises(requests.RequestException):
+        daemon._contract()
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from bwrouter.wire import proof
 from bwrouter.wire import sizes as S
-from bwverifier.probe import BUSY, CORRUPT, GOOD, UNREACHABLE, Probe
+from bwverifier.audit import is_full
+from bwverifier.probe import BUSY, CORRUPT, GOOD, UNREACHABLE, Measurement, Probe
 from bwverifier.slots import committee_rate, median_rate
 from tests.relay.scene import Scene, Source
 
@@ -49,6 +53,28 @@ def test_burst_at_each_place_of_a_circuit(scene, target):
     assert m.rate_said == 20000 and 10000 < m.kbps < 24000
     fields = proof.verify(m.relay, m.close)
     assert fields[1] == proof.proof_id(m.seed) and fields[2] >= m.chunks
+
+
+@pytest.mark.slow
+@pytest.mark.root
+def test_what_customers_take_meanwhile_is_told(scene):
+    """Another's burst from the exit passes the entry, which is measured at the same time, and fills it."""
+    pace(scene, 0, 20000)
+    pace(scene, 2, 40000)
+    came: list[Measurement] = []
+    other = threading.Thread(target=lambda: came.append(measured(scene, 2, ms=4000)))
+    other.start()
+    try:
+        end, found = time.monotonic() + 4, []
+        while time.monotonic() < end and not any(m.carried_kbps > 14000 for m in found):
+            found.append(measured(scene, 0, ms=200))
+    finally:
+        other.join()
+        pace(scene, 0, 1_000_000)
+        pace(scene, 2, 1_000_000)
+    m = found[-1]
+    assert m.reason == GOOD and 14000 < m.carried_kbps < 40000 and m.kbps < 8000, found
+    assert is_full(m, 20000) and came[0].reason == GOOD
 
 
 @pytest.mark.slow
