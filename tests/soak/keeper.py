@@ -66,7 +66,7 @@ class Keeper:
         with contextlib.suppress(OSError, KeyError, ValueError):
             pid = self.process.pid
             status = dict(x.split(":", 1) for x in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in x)
-            connections = established(pid)
+            connections = established(pid) if self.peers else set()  # the kernel walks a large table for it
             held = [os.readlink(fd.path) for fd in os.scandir(f"/proc/{pid}/fd")]
             connected = sum(name in connections for name in held)
             rss = int(status["VmRSS"].split()[0])

@@ -52,7 +52,7 @@ def test_memory_and_descriptors_that_grow_are_found():
 
 
 def test_a_connection_whose_peer_is_gone_counts_as_a_descriptor_that_is_held():
-    keeper = Keeper("x", "x", lambda name: Processes().start(name, ["true"]))
+    keeper = Keeper("x", "x", lambda name: Processes().start(name, ["true"]), peers=1)
     keeper.process = cast(Process, SimpleNamespace(pid=os.getpid(), alive=lambda: True))
     with socket.create_server(("127.0.0.1", 0)) as server:
         keeper.sample()

@@ -9,7 +9,6 @@ import pytest
 
 from bwrouter.wire import proof
 from bwrouter.wire import sizes as S
-from bwverifier.audit import is_full
 from bwverifier.probe import BUSY, CORRUPT, GOOD, UNREACHABLE, Measurement, Probe
 from bwverifier.slots import committee_rate, median_rate
 from tests.relay.scene import Scene, Source
@@ -58,23 +57,31 @@ def test_burst_at_each_place_of_a_circuit(scene, target):
 @pytest.mark.slow
 @pytest.mark.root
 def test_what_customers_take_meanwhile_is_told(scene):
-    """Another's burst from the exit passes the entry, which is measured at the same time, and fills it."""
+    """Others' bursts from the exit pass the entry, which is measured meanwhile, and fill it."""
     pace(scene, 0, 20000)
-    pace(scene, 2, 40000)
-    came: list[Measurement] = []
-    other = threading.Thread(target=lambda: came.append(measured(scene, 2, ms=4000)))
-    other.start()
+    pace(scene, 2, 100_000)
+    alone = measured(scene, 0)
+    over = threading.Event()
+    others: list[Measurement] = []
+
+    def load():
+        while not over.is_set():
+            others.append(measured(scene, 2))
+
+    thread = threading.Thread(target=load)
+    thread.start()
     try:
-        end, found = time.monotonic() + 4, []
-        while time.monotonic() < end and not any(m.carried_kbps > 14000 for m in found):
-            found.append(measured(scene, 0, ms=200))
+        end, m = time.monotonic() + 30, alone
+        while time.monotonic() < end and m.carried_kbps < 4000:
+            m = measured(scene, 0)
     finally:
-        other.join()
+        over.set()
+        thread.join()
         pace(scene, 0, 1_000_000)
         pace(scene, 2, 1_000_000)
-    m = found[-1]
-    assert m.reason == GOOD and 14000 < m.carried_kbps < 40000 and m.kbps < 8000, found
-    assert is_full(m, 20000) and came[0].reason == GOOD
+    assert alone.carried_kbps < 500 and all(o.reason == GOOD for o in others)
+    assert m.reason == GOOD and m.chunks < alone.chunks * 7 // 8, m
+    assert 4000 <= m.carried_kbps < 26000, "what found no room in the queue was not carried"
 
 
 @pytest.mark.slow

@@ -320,6 +320,7 @@ class Loop:
         while True:
             yield
             rings.at(self.pacer.rate)
+            lost = gone = 0
             tx._starts[tx._run + 1] = tx.queued
             for r in range(tx._run + 1):
                 name = tx._names[r]
@@ -329,6 +330,10 @@ class Loop:
                     if not rings.push(c.priority, tx.iov[2 * q], size, name):
                         self.count("queue-full")
                         c.left += size << c.priority
+                        lost -= 1
+                        gone -= size
+            if lost:
+                self.sent(lost, gone)  # counted, and not sent after all
             tx.reset()
 
     def _draining(self):
