@@ -212,10 +212,11 @@ class Purse:
 
     def _is_low(self) -> bool:
         with self._lock:
-            return any(
-                sum(t.units for t in s) * 2 < self.settings.stock_units or _small(s) < self.small_least
-                for s in self._stock.values()
-            )
+            return any(map(self._is_short, self._stock.values()))
+
+    def _is_short(self, stock: Iterable[Ticket]) -> bool:
+        units = [t.units for t in stock]
+        return sum(units) * 2 < self.settings.stock_units or units.count(SMALL) < self.small_least
 
     def _reclaim(self) -> None:
         """Fetch back what is left of ended circuits' tickets. Raises PurseError."""
@@ -263,7 +264,7 @@ class Purse:
             stock.remove(ticket)
             self.taken_units += ticket.units
             left, small = sum(t.units for t in stock), _small(stock)
-            if left * 2 < self.settings.stock_units or small < self.small_least:
+            if self._is_short(stock):
                 few = small * URGENT_SHARE < self.small_wanted and small < self.small_least
                 self._low, self._urgent = True, few or left * URGENT_SHARE < self.settings.stock_units
                 self._wake.notify()

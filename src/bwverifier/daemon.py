@@ -21,6 +21,7 @@ import requests
 
 from bwclient.chain import Chain, ChainError
 from bwclient.directory import DirectoryError
+from bwclient.files import read_json, write_json
 from bwclient.meter import NoTicket
 from bwclient.path import PathError
 from bwclient.purse import Purse
@@ -90,16 +91,14 @@ class Verifier:
             answer = self.pool._session.get(gateway.url + "/v1/info", timeout=10)
             answer.raise_for_status()
         except requests.RequestException:
-            known = _read(file)
+            known = read_json(file)
             if known.get("gateway") != gateway.key or not known.get("proof"):
                 raise
             return str(known["proof"])
         proof = str(answer.json()["contracts"].get("proof") or "")
         if not proof:
             raise ChainError("the gateway's chain has no BandwidthProof: there is nothing to verify")
-        tmp = file.with_suffix(".tmp")
-        tmp.write_text(json.dumps({"gateway": gateway.key, "proof": proof}))
-        tmp.replace(file)
+        write_json(file, {"gateway": gateway.key, "proof": proof})
         return proof
 
     # -- telling -------------------------------------------------------------------
@@ -282,9 +281,11 @@ class Verifier:
             return  # no buyer would come
         pages = habits.session(habits.HABITS[self.settings.habit])
         linger = secrets.randbelow(int(LINGER_SECONDS * 1000)) / 1000
-        # It may go on into the time to reveal, like a buyer's visit that knows of none, but not so long that it passes.
+        # It may go on into the time to reveal, like a buyer's visit that knows of none, but not so long that it passes;
+        # one that begins later has a quarter of it, for there is no hour without covert audits.
         half = self.epoch * self.duty.audit + self.duty.commit_for + self.duty.reveal_for // 2
-        self._until = self._moment(half) if self.journal.to_reveal() else math.inf
+        latest = max(self._moment(half), time.monotonic() + self.duty.reveal_for / 4)
+        self._until = latest if self.journal.to_reveal() else math.inf
         d = self.covert.audit(
             target, self.pool, self.purse, self.settings.covert_url, pages, linger, self._is_over
         )  # fmt: skip
@@ -394,15 +395,6 @@ class Verifier:
                 self.say(f"epoch {sealed.epoch}: evidence posted, {len(shown)} measurements")
             except NotTaken as e:
                 self.say(f"epoch {sealed.epoch}: the gateway takes no evidence: {e}")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where there is none."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 class _Small:

@@ -236,7 +236,7 @@ class Duty:
         for a in due:
             try:
                 if not self._stored(a) & REVEALED:
-                    self.chain.send(*self._opening(a)[:2], *self._opening(a)[2])
+                    self.chain.send_many([self._opening(a)])
                 done += 1
             except ChainError as e:
                 failed = failed or e

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -14,6 +15,7 @@ import requests
 from eth_account import Account
 
 from bwclient.chain import ChainError
+from bwverifier.covert import Delivery
 from bwverifier.daemon import BURST, Verifier, _stands
 from bwverifier.journal import Audit, Journal, Record, Task
 from bwverifier.probe import Measurement, Stopped
@@ -84,7 +86,31 @@ def test_a_measurement_ends_with_the_time_to_report(daemon, tmp_path):
         assert not daemon.journal.to_reveal() and not daemon.journal.records(epoch)
 
 
-def test_failures_do_not_put_off_reveals_for_long(daemon, monkeypatch):
+@pytest.mark.parametrize(
+    ("at", "committed", "least", "most"),
+    [(-100, True, 199, 201), (150, True, 49, 51), (-100, False, math.inf, math.inf)],
+)  # seconds from the end of the time to commit; the time to reveal is 200
+def test_a_covert_audit_leaves_time_to_reveal(daemon, at, committed, least, most):
+    """It ends with half of that time; one that begins later is not cut off at once, or relays had an hour without any."""
+    daemon.epoch = 7
+    daemon.duty = SimpleNamespace(audit=600, commit_for=200, reveal_for=200, now=lambda: 7 * 600 + 200 + at)
+    if committed:
+        daemon.journal.add(Audit(relay=RELAY, epoch=7, place=0, report="0", salt=b"", state="committed", evidence=b""))
+    target, left = SimpleNamespace(relay=RELAY), []
+
+    def audit(*words):
+        left.append(daemon._until - time.monotonic())
+        assert words[-1] == daemon._is_over and not daemon._is_over()
+        return Delivery(RELAY)
+
+    daemon.covert, daemon.purse = SimpleNamespace(audit=audit), None
+    daemon.pool = SimpleNamespace(listed=[target])
+    daemon.settings = SimpleNamespace(habit="short", covert_url="")
+    daemon._covertly(target)
+    assert least <= left[0] <= most
+
+
+def test_failures_do_not_put_off_reveals_for_long(daemon):
     """A pause that grew to half a minute let the time to reveal pass by; no purchase is waited for at the start."""
     slept: list[float] = []
 
