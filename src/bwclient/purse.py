@@ -74,20 +74,22 @@ class Purse:
         self._thread: threading.Thread | None = None
 
     def stock_up(self, wait: bool = True) -> None:
-        """Have tickets at hand and keep the stock filled. What earlier runs left over comes first: where that will do,
-        nothing is waited for, and a gateway or chain that can't be reached just now is no reason not to start.
-        Otherwise some are bought. What earlier runs' circuits did not use up is asked for later, a request each, or
+        """Have tickets at hand and keep the stock filled. What earlier runs left over comes first: where that will do for
+        a path and its spare, nothing is waited for, and a gateway or chain that can't be reached just now is no reason
+        not to start. Otherwise some are bought. What earlier runs' circuits did not use up is asked for later, a request each, or
         now where nothing could be bought. Raises PurseError when there are no tickets at all. Without `wait` it never
         raises, and all of that is the thread's: until it is through, `take` may."""
         store = self.wallet.store
+        store.tidy()
         for region, stock in self._stock.items():
             stock.extend(sorted(store.unspent(region), key=lambda t: -t.units))
             self._ended.extend(store.handed_out(region))
-        self._low, self._urgent = True, not wait and not self._enough()
-        if wait and not self._enough():
+        least = self._part(URGENT_SHARE)
+        self._low, self._urgent = True, any(sum(t.units for t in stock) < least for stock in self._stock.values())
+        if wait and any(len(stock) < 2 * self.settings.hops for stock in self._stock.values()):
             try:
                 self._buy_soon()
-                self._low = bool(self._ended)
+                self._low, self._urgent = bool(self._ended), False
             except PurseError as e:
                 if not all(self._stock.values()):
                     self.reclaim()
@@ -101,11 +103,6 @@ class Purse:
     def _part(self, share: int) -> int:
         """Units: one `share`th of the stock, in whole small tickets."""
         return -(-self.settings.stock_units // (share * SMALL)) * SMALL
-
-    def _enough(self) -> bool:
-        """Whether the stock can wait for a refill; every hop of a path takes a ticket."""
-        least, hops = self._part(URGENT_SHARE), self.settings.hops
-        return all(sum(t.units for t in s) >= least and len(s) >= hops for s in self._stock.values())
 
     @property
     def spent_up(self) -> bool:
@@ -198,7 +195,7 @@ class Purse:
                 except PurseError:  # refunds are all that may come then; the purchase is tried far more often
                     if time.monotonic() - asked_at > RECLAIM_SECONDS:
                         asked_at = time.monotonic()
-                        self._reclaim()
+                        self._reclaim(to_the_end=True)
                     raise
                 self._reclaim()
                 if self._is_low():
@@ -218,9 +215,11 @@ class Purse:
         units = [t.units for t in stock]
         return sum(units) * 2 < self.settings.stock_units or units.count(SMALL) < self.small_least
 
-    def _reclaim(self) -> None:
-        """Fetch back what is left of ended circuits' tickets. Raises PurseError."""
+    def _reclaim(self, to_the_end: bool = False) -> None:
+        """Fetch back what is left of ended circuits' tickets: all, or until some must be bought. Raises PurseError."""
         for _ in range(len(self._ended)):
+            if self._closing or (self._urgent and not to_the_end):
+                return
             ticket = self._ended.popleft()
             try:
                 with self._money:
@@ -234,8 +233,6 @@ class Purse:
             with self._lock:
                 self._stock[ticket.region].extend(gained)
                 self.reclaimed_units += sum(t.units for t in gained)
-            if self._closing:
-                return
 
     def give_back(self, ticket: TicketLike) -> None:
         """A circuit ended that had this ticket of ours."""

@@ -2,7 +2,8 @@
 
 In the wallet's folder: `pending-<nonce>.json` is an issue that may have been paid and is not finished;
 `batch-<nonce>.json` are its tickets; `taken.log` has the id of every ticket that left the store, a line each, and
-`done.log` of every one of which nothing can be had back any more. Files are written tmp + fsync + rename.
+`done.log` of every one of which nothing can be had back any more. A batch of which that holds for all is deleted
+(`tidy`). Files are written tmp + fsync + rename.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Ticket:
             "units": self.units,
             "top": self.top.hex(),
             "region": self.region,
+            "id": self.id.hex(),
         }
 
     @classmethod
@@ -83,6 +85,15 @@ class Store:
         self._taken = set(_read_ids(self._taken_path))
         self._done = set(_read_ids(self._done_path))
 
+    def tidy(self) -> None:
+        """Delete the batches that are done: what a start reads does not grow with what was ever bought. Their ids stay
+        in the logs, which another process may be writing to."""
+        done = [p for p in self.folder.glob("batch-*.json") if all(id in self._done for id, _ in _entries(p))]
+        for path in done:
+            path.unlink(missing_ok=True)
+        if done:
+            _sync_folder(self.folder)
+
     def pending(self) -> list[Path]:
         """Issues that are not finished."""
         return sorted(self.folder.glob("pending-*.json"))
@@ -106,18 +117,18 @@ class Store:
 
     def unspent(self, region: int | None = None) -> list[Ticket]:
         """Tickets that were not taken, oldest batch first."""
-        return [t for t in self._all(region) if t.id.hex() not in self._taken]
+        return [t for id, t in self._all(region) if id not in self._taken]
 
     def handed_out(self, region: int | None = None) -> list[Ticket]:
         """Tickets that were taken and of which something may be had back, oldest batch first."""
-        return [t for t in self._all(region) if t.id.hex() in self._taken - self._done]
+        out = self._taken - self._done
+        return [t for id, t in self._all(region) if id in out]
 
-    def _all(self, region: int | None) -> Iterator[Ticket]:
+    def _all(self, region: int | None) -> Iterator[tuple[str, Ticket]]:
         for path in sorted(self.folder.glob("batch-*.json"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
-            for entry in json.loads(path.read_text(encoding="ascii"))["tickets"]:
-                ticket = Ticket.from_json(entry)
+            for id, ticket in _entries(path):
                 if region is None or ticket.region == region:
-                    yield ticket
+                    yield id, ticket
 
     def forget(self, ticket: Ticket) -> None:
         """Nothing can be had back of a ticket any more."""
@@ -132,6 +143,17 @@ class Store:
         _append_id(self._taken_path, name)
         self._taken.add(name)
         return ticket
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Ticket]]:
+    """A batch's tickets and their ids, hex. An id is kept beside its ticket, for the whole chain makes it."""
+    try:
+        batch = json.loads(path.read_text(encoding="ascii"))
+    except FileNotFoundError:  # tidied away by another process
+        return
+    for entry in batch["tickets"]:
+        ticket = Ticket.from_json(entry)
+        yield entry.get("id") or ticket.id.hex(), ticket
 
 
 def _read_ids(path: Path) -> Iterator[str]:

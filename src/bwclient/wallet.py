@@ -291,14 +291,16 @@ class Wallet:
         return gained
 
     def _left(self, ticket: Ticket) -> int | None:
-        """Units that can be had back; None while the ticket is open. A ticket that no relay opened is whole."""
+        """Units that can be had back; None while the ticket is open and not used up. A ticket that no relay opened is
+        whole."""
         try:
             state = self._get(f"/v1/tickets/{ticket.id.hex()}")
         except Refused as e:
             if e.code == "unknown":
                 return ticket.units
             raise
-        return int(state["left"]) if int(state["refundable_at"]) <= time.time() else None
+        left = int(state["left"])
+        return left if not left or int(state["refundable_at"]) <= time.time() else None
 
     def _refund(self, ticket: Ticket, units: int, count: int) -> list[Ticket]:
         seed = secrets.token_bytes(32)

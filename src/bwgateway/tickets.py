@@ -16,7 +16,7 @@ from hmac import compare_digest
 from typing import Any
 
 from nacl.signing import SigningKey
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bwgateway.database import Again, Database
@@ -154,7 +154,7 @@ async def redeem(
     rows = await _rows(connection, sorted({item.id for _, items in asked for item in items}))
     state = {id: Reading(row.index, bytes(row.preimage), row.closed) for id, row in rows.items()}
     codes = [[_advance(relay, item, rows.get(item.id), state) for item in items] for relay, items in asked]
-    await _store(connection, rows, state)
+    await _store(db, connection, rows, state)
     counted = await _add(db, connection, {relay for relay, _ in asked}, rows, state)
     bonded = await promises.give(connection, counted, accounts)
 
@@ -197,23 +197,24 @@ def _advance(relay: bytes, item: Item, row: Any, state: dict[bytes, Reading]) ->
     return ""
 
 
-async def _store(connection: AsyncConnection, rows: dict[bytes, Any], state: dict[bytes, Reading]) -> None:
+async def _store(
+    db: Database, connection: AsyncConnection, rows: dict[bytes, Any], state: dict[bytes, Reading]
+) -> None:
     """Write the moved tickets. Raises Again when another process moved or refunded one of them meanwhile."""
-    now = int(time.time())
     moved = [
-        {
-            "b_id": id,
-            "b_old": rows[id].index,
-            "b_refunded": rows[id].refunded,
-            "b_index": reading.index,
-            "b_preimage": reading.preimage,
-            "b_closed": reading.closed,
-            "b_now": now,
-        }
+        (id, rows[id].index, rows[id].refunded, reading.index, reading.preimage, reading.closed)
         for id, reading in sorted(state.items())
         if reading.index > rows[id].index or reading.closed != rows[id].closed
     ]
-    if moved and (await connection.execute(_MOVE, moved)).rowcount != len(moved):
+    if not moved:
+        return
+    names, now = ("b_id", "b_old", "b_refunded", "b_index", "b_preimage", "b_closed"), int(time.time())
+    if db.sqlite:
+        done = await connection.execute(_MOVE, [{**dict(zip(names, row, strict=True)), "b_now": now} for row in moved])
+    else:
+        columns = zip(*moved, strict=True)
+        done = await connection.execute(_MOVE_MANY, {**dict(zip(names, map(list, columns), strict=True)), "b_now": now})
+    if done.rowcount != len(moved):
         raise Again
 
 
@@ -230,6 +231,13 @@ _MOVE = (
         closed=bindparam("b_closed"),
         moved_at=bindparam("b_now"),
     )
+)
+# PostgreSQL: one statement for all, instead of one for each that crosses the socket.
+_MOVE_MANY = text(
+    """UPDATE tickets SET index = m.index, preimage = m.preimage, closed = m.closed, moved_at = :b_now
+    FROM unnest(CAST(:b_id AS bytea[]), CAST(:b_old AS int[]), CAST(:b_refunded AS int[]), CAST(:b_index AS int[]),
+    CAST(:b_preimage AS bytea[]), CAST(:b_closed AS bool[])) AS m (id, old, refunded, index, preimage, closed)
+    WHERE tickets.id = m.id AND tickets.index = m.old AND tickets.refunded = m.refunded"""
 )
 
 

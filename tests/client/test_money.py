@@ -20,6 +20,7 @@ from bwclient import purse
 from bwclient.directory import DirectoryError
 from bwclient.relays import Relays
 from bwclient.settings import load
+from bwclient.tickets import Store
 from tests.gateway.rig import ROOT, Relay, Rig, opening
 
 pytestmark = pytest.mark.slow
@@ -118,26 +119,31 @@ def test_unspent_deposit_comes_back(buyer: Buyer) -> None:
 def test_what_ended_circuits_did_not_use_comes_back_while_the_tunnel_runs(
     rig: Rig, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Large tickets of which a relay was paid a few units, one that no relay saw, one that a relay still holds."""
+    """Large tickets: one of which a relay was paid a few units, one that no relay saw, one that a relay still holds, and
+    one that is used up, of which no relay ever says more."""
     monkeypatch.setattr(purse, "RECLAIM_SECONDS", 0.5)
     buyer.write(stock_units=8192)
     mine = purse.Purse(load(str(buyer.file)))
     mine.stock_up()
     relay = Relay(rig).register()
     try:
-        closed, unseen, held = (mine.take(1) for _ in range(3))
-        assert all(o["ok"] for o in relay.open(closed, held))
+        closed, unseen, held, used = (mine.take(1) for _ in range(4))
+        assert all(o["ok"] for o in relay.open(closed, held, used))
+        whole = {"id": used.id.hex(), "index": used.units, "preimage": used.top.hex()}
+        assert relay.post("/v1/redeem", {"items": [whole]})["results"][0]["ok"]
         body = {"items": [{"id": closed.id.hex(), "index": 100, "preimage": closed.preimage(100).hex(), "final": True}]}
         assert relay.post("/v1/redeem", body)["results"][0]["ok"]
         before, bought = mine.status()["stock_units"], mine.bought_units
-        for ticket in (closed, unseen, held):
+        for ticket in (closed, unseen, held, used):
             mine.give_back(ticket)
-        whole = unseen.units + (closed.units - 100) // 64 * 64
-        rig.until(lambda: mine.reclaimed_units == whole, 15, "the rest of two tickets")
+        rest = unseen.units + (closed.units - 100) // 64 * 64
+        rig.until(lambda: mine.reclaimed_units == rest, 15, "the rest of two tickets")
         time.sleep(1.0)
-        assert mine.reclaimed_units == whole and mine.status()["stock_units"] == before + whole
+        assert mine.reclaimed_units == rest and mine.status()["stock_units"] == before + rest
         assert mine.bought_units == bought, "nothing was bought for it"
-        assert held.id in {t.id for t in mine.wallet.store.handed_out(1)}, "a later run asks for it"
+        out = {t.id for t in mine.wallet.store.handed_out(1)}
+        assert held.id in out, "a later run asks for it"
+        assert used.id not in out, "there is nothing to ask for"
     finally:
         mine.close()
 
@@ -277,6 +283,59 @@ def test_refunds_go_on_while_nothing_can_be_bought(rig: Rig, buyer: Buyer, monke
         assert dear.bought_units == 0
     finally:
         dear.close()
+
+
+def test_a_purchase_does_not_wait_for_refunds(rig: Rig, buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many circuits have ended, and their relays are not through with any ticket: each is a request in vain. What runs
+    low meanwhile is bought at once."""
+    monkeypatch.setattr(purse, "RECLAIM_SECONDS", 0.1)
+    buyer.write(stock_units=4096)
+    mine = purse.Purse(load(str(buyer.file)))
+    mine.stock_up()
+    asked = threading.Event()
+    go = threading.Semaphore(1)
+
+    def in_vain(ticket: purse.Ticket) -> None:
+        asked.set()
+        go.acquire()
+
+    monkeypatch.setattr(mine.wallet, "reclaim_one", in_vain)
+    try:
+        for _ in range(3):
+            mine.give_back(mine.take(1))
+        assert asked.wait(10)
+        while len(mine.wallet.store.unspent(1)) > 1:
+            mine.take_small(1)
+        bought = mine.bought_units
+        go.release()  # the request that is under way ends, no other does
+        rig.until(lambda: mine.bought_units > bought, 20, "a purchase")
+    finally:
+        go.release(100)
+        mine.close()
+
+
+def test_a_store_does_not_grow_with_what_was_bought(rig: Rig, buyer: Buyer) -> None:
+    """Batches of which nothing can be had back any more are deleted; what is known of the others stays, and of none is a
+    ticket handed out twice."""
+    wallet = purse.open_wallet(load(str(buyer.file)))
+    first, second = (wallet.buy(1, 64, 2, 2000, 10_000) for _ in range(2))
+    store, folder = wallet.store, Path(wallet.store.folder)
+    for ticket in (*first, second[0]):
+        store.take(ticket)
+    for ticket in first:
+        store.forget(ticket)
+    again = Store(folder)
+    again.tidy()
+    (kept,) = folder.glob("batch-*")
+    assert [t.top.hex() in kept.read_text() for t in (*first, *second)] == [False] * 2 + [True] * 2
+    assert [t.id for t in again.unspent(1)] == [second[1].id] and [t.id for t in again.handed_out(1)] == [second[0].id]
+    assert [t.id for t in store.unspent()] == [second[1].id], "another process, which read it before"
+    for ticket in (first[0], second[0]):
+        with pytest.raises(ValueError, match="handed out before"):
+            again.take(ticket)
+    # as earlier versions wrote it
+    kept.write_text(json.dumps({"tickets": [{k: v for k, v in t.to_json().items() if k != "id"} for t in second]}))
+    assert [t.id for t in Store(folder).handed_out(1)] == [second[0].id]
 
 
 def test_a_clock_that_is_late_buys_all_the_same(buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,8 @@ class Book:
         self.held = {}
         self.closing = {}  # wholly redeemed tickets of which the gateway is to be told that they are final
         self._told = set()  # ids that the last request named as final
+        self._asking = set()  # ids of `asked` that a gateway may have opened, whatever became of the request
+        self._ended = set()  # of those, the ones whose circuit is no more
         self.redeemed_units = 0  # since the start
         self.receipts = {}  # gateway's key: its receipt for the most units, hex
         self.promises = {}  # gateway's key: its receipts for the chain (promises.add)
@@ -73,6 +75,7 @@ class Book:
         if id in self.held:
             return {"t": "opened", "id": id, "ok": True, "units": self.held[id][1]}
         ticket = message["key"], message["anchor"], message["output"], message["units"]
+        self._ended.discard(id)
         if len(self.asked) < ASKED_MOST and len(self.asked) + len(self.held) < HELD_MOST:
             self.asked[id] = ticket
         return None
@@ -80,6 +83,9 @@ class Book:
     def meter(self, message):
         """A `meter` of the relay: True when it is the last of its ticket. Raises KeyError when malformed."""
         id, index, final = message["id"], message["index"], bool(message["final"])
+        if final and not index and id in self.asked:
+            self._end(id)
+            return False
         entry = self.held.get(id)
         if entry is None:
             # Not in the book (it was lost, or the relay missed the last answer): the gateway knows.
@@ -101,9 +107,17 @@ class Book:
                 self.held[id][5] = True
         for id in list(self.asked):
             if worker is None or self._workers.get(id) == worker:
-                del self.asked[id]
+                self._end(id)
         self._forget()
         self._dirty = True
+
+    def _end(self, id):
+        """Nobody waits for the gateway's word on a ticket any more. If it may have opened it, it must hear that the
+        buyer can have it back."""
+        if id in self._asking:
+            self._ended.add(id)
+        else:
+            del self.asked[id]
 
     def _forget(self):
         """Keep no more about whose ticket was whose than there are tickets."""
@@ -116,6 +130,7 @@ class Book:
     def to_open(self):
         """Up to BATCH tickets to ask about: (ids, tickets)."""
         ids = sorted(self.asked)[:BATCH]
+        self._asking.update(ids)
         tickets = []
         for id in ids:
             key, anchor, output, units = self.asked[id]
@@ -146,13 +161,16 @@ class Book:
         for result in results:
             id = result["id"]
             ticket = self.asked.pop(id, None)
+            ended = id in self._ended
+            self._asking.discard(id)
+            self._ended.discard(id)
             if ticket is None:
                 continue
             if result["ok"]:
                 _, anchor, _, units = ticket
                 # One string for all tickets of a gateway.
                 gateway = self._names.setdefault(gateway, gateway)
-                self.held.setdefault(id, [gateway, units, 0, anchor, 0, False])
+                self.held.setdefault(id, [gateway, units, 0, anchor, 0, ended])
                 self._dirty = True
                 answers.append({"t": "opened", "id": id, "ok": True, "units": units})
             else:

@@ -134,7 +134,8 @@ class Ledger:
                 continue
             t.closed = True
             if t.state == 0 and t.meter.index == 0:
-                self.open.pop(t.id, None)  # nothing was paid with it
+                self.open.pop(t.id, None)  # nothing was paid with it, but the gateway may be opening it
+                self.tell(t.meter_message(True))
             elif t.id in self.open:
                 self.open[t.id] = (t, None)
             if t.state == 1:
@@ -153,5 +154,5 @@ class Ledger:
         for t, _ in list(self.open.values()):
             if t.state == 0:
                 self.tell(t.open_message())
-            elif t.meter.index > t.reported or t.meter.index > t.acked and t.closed:
+            elif t.closed or t.meter.index > t.reported:
                 self.tell(t.meter_message(t.closed))

@@ -140,6 +140,42 @@ def test_the_gateway_hears_that_a_ticket_is_final():
     assert book.to_redeem() == (None, []) and book.held == {} and book.redeemed_units == 3 + 64
 
 
+def test_a_ticket_that_no_circuit_waits_for_is_given_back():
+    """A circuit may end before the gateway's word: what nobody was asked about is dropped, what may have been opened is
+    said to be final, or the buyer would wait a day for it, and the book keep it for ever."""
+    book = tickets.Book(*folders("ended"))
+    for id in (A, B, C):
+        book.open(ask(id))
+    assert not book.meter(meter(A, 0, True)) and book.to_open()[0] == [B, C]
+    assert not book.meter(meter(B, 0, True))
+    assert book.to_open()[0] == [B, C]  # no answer came: only the gateway knows whether it opened it
+    book.open(ask(C))
+    book.opened([ok(B), ok(C)], GATEWAY)
+    assert not book.held[C][5]
+    book.finish()
+    assert book.to_redeem() == (GATEWAY, [{"id": B, "index": 0, "preimage": "22" * 32, "final": True}])
+    book.redeemed([ok(B, index=0)], GATEWAY)
+    assert list(book.held) == [C] and book.to_redeem() == (None, [])
+
+
+def test_a_relay_that_dies_while_the_gateway_is_asked():
+    book = tickets.Book(*folders("died"))
+    book.open(ask(A))
+    book.to_open()
+    book.open(ask(B))
+    book.relay_restarted()
+    assert list(book.asked) == [A]
+    book.opened([ok(A)], GATEWAY)
+    book.finish()
+    assert book.held == {} and [item["final"] for item in book.to_redeem()[1]] == [True]
+    book.open(ask(B))
+    book.to_open()
+    book.relay_restarted()
+    book.open(ask(B))  # shown again by a new circuit
+    book.opened([ok(B)], GATEWAY)
+    assert not book.held[B][5]
+
+
 def test_a_meter_of_an_unknown_ticket_is_redeemed_anywhere():
     book = tickets.Book(*folders("unknown"))
     book.meter(meter(C, 4, True))

@@ -114,6 +114,26 @@ def test_tickets_that_nobody_vouched_for_are_bounded():
     assert not ledger.open  # nothing was paid with any
 
 
+def test_the_agent_hears_the_end_of_every_ticket_until_it_answers():
+    told = []
+    ledger = credit.Ledger(told.append)
+    c = Circuit()
+    for serial in range(2):
+        assert bad(ledger, c, serial, fields()) == ""
+    asked, confirmed = [m["id"] for m in told]
+    ledger.opened({"id": confirmed, "ok": True})
+    told.clear()
+    ledger.close(c)
+    ends = [(m["t"], m["id"], m["index"], m["final"]) for m in told]
+    assert ends == [("meter", asked, 0, True), ("meter", confirmed, 0, True)]
+    for _ in range(2):  # the agent may have been away
+        told.clear()
+        ledger.repeat()
+        assert [(m["id"], m["final"]) for m in told] == [(confirmed, True)]
+    ledger.redeemed({"id": confirmed, "index": 0})
+    assert not ledger.open
+
+
 def test_refused_tickets_leave_nothing():
     told = []
     ledger = credit.Ledger(told.append)
