@@ -74,11 +74,11 @@ class Purse:
         self._thread: threading.Thread | None = None
 
     def stock_up(self, wait: bool = True) -> None:
-        """Have tickets at hand and keep the stock filled. What earlier runs left over comes first: where that will do for
-        a path and its spare, nothing is waited for, and a gateway or chain that can't be reached just now is no reason
-        not to start. Otherwise some are bought. What earlier runs' circuits did not use up is asked for later, a request each, or
-        now where nothing could be bought. Raises PurseError when there are no tickets at all. Without `wait` it never
-        raises, and all of that is the thread's: until it is through, `take` may."""
+        """Have tickets at hand and keep the stock filled. What earlier runs left over comes first: where that will do
+        for a path and its spare, nothing is waited for, and a gateway or chain that can't be reached just now is no
+        reason not to start. Otherwise some are bought. What earlier runs' circuits did not use up is asked for later, a
+        request each, or now where nothing could be bought. Raises PurseError when there are no tickets at all. Without
+        `wait` it never raises, and all of that is the thread's: until it is through, `take` may."""
         store = self.wallet.store
         store.tidy()
         for region, stock in self._stock.items():

@@ -131,7 +131,6 @@ class Observe:
         metrics.requests.labels(route, str(status)).observe(took)
         log.debug("request", method=scope["method"], route=route, status=status, ms=round(took * 1e3, 2))
 
-
     def _source(self, scope: Scope) -> str:
         peer = scope["client"][0] if scope["client"] else ""
         named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
